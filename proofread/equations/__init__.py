@@ -1,0 +1,1 @@
+"""Read and evaluate the equations of a page."""

@@ -1,0 +1,1 @@
+"""Compare a gradient with the right one and name what went wrong."""
