@@ -1,0 +1,236 @@
+"""Layers as objects: each keeps what its backward needs.
+
+X is (N, D), W (D, M), b (M,), Z, A, Y and their gradients (N, M).
+"""
+
+# --8<-- [start:imports]
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+# --8<-- [end:imports]
+
+
+# --8<-- [start:Linear]
+class Linear:
+    """Z = XW + b.
+
+    >>> layer = Linear(torch.tensor([[2.], [-1.]]), torch.tensor([-1.]))
+    >>> layer(torch.tensor([[1., 2.], [3., 4.]]))
+    tensor([[-1.],
+            [ 1.]])
+    >>> layer.backward(torch.tensor([[10.], [1.]]))
+    tensor([[ 20., -10.],
+            [  2.,  -1.]])
+    >>> layer.dJ_dW, layer.dJ_db
+    (tensor([[13.],
+            [24.]]), tensor([11.]))
+    """
+
+    def __init__(
+        self, W: Float[Tensor, "D M"], b: Float[Tensor, "M"]
+    ):
+        self.W, self.b = W, b
+
+    def __call__(
+        self, X: Float[Tensor, "N D"]
+    ) -> Float[Tensor, "N M"]:
+        self.X = X
+        return X @ self.W + self.b
+
+    def backward(
+        self, dJ_dZ: Float[Tensor, "N M"]
+    ) -> Float[Tensor, "N D"]:
+        self.dJ_dW = self.X.T @ dJ_dZ
+        self.dJ_db = dJ_dZ.sum(0)
+        return dJ_dZ @ self.W.T
+
+
+# --8<-- [end:Linear]
+
+
+# --8<-- [start:Relu]
+class Relu:
+    """A = relu(Z).
+
+    >>> layer = Relu()
+    >>> layer(torch.tensor([[-1., 2.]]))
+    tensor([[0., 2.]])
+    >>> layer.backward(torch.tensor([[10., -3.]]))
+    tensor([[ 0., -3.]])
+    """
+
+    def __call__(
+        self, Z: Float[Tensor, "N M"]
+    ) -> Float[Tensor, "N M"]:
+        self.Z = Z
+        return torch.relu(Z)
+
+    def backward(
+        self, dJ_dA: Float[Tensor, "N M"]
+    ) -> Float[Tensor, "N M"]:
+        return dJ_dA * (self.Z > 0)
+
+
+# --8<-- [end:Relu]
+
+
+# --8<-- [start:Mse]
+class Mse:
+    """J = mse(A, Y). Backward starts here: no upstream.
+
+    >>> loss = Mse()
+    >>> A = torch.tensor([[3.], [1.], [5.], [2.]])
+    >>> loss(A, torch.tensor([[1.], [5.], [5.], [4.]]))
+    tensor(6.)
+    >>> loss.backward().squeeze()
+    tensor([ 1., -2.,  0., -1.])
+    """
+
+    def __call__(
+        self,
+        A: Float[Tensor, "N M"],
+        Y: Float[Tensor, "N M"],
+    ) -> Float[Tensor, ""]:
+        if A.numel() == 0:
+            raise ValueError(
+                f"mse of no rows: A is {A.shape}"
+            )
+        self.A, self.Y = A, Y
+        return (A - Y).square().mean()
+
+    def backward(self) -> Float[Tensor, "N M"]:
+        return 2 * (self.A - self.Y) / self.A.numel()
+
+
+# --8<-- [end:Mse]
+
+
+# --8<-- [start:Model]
+class Model:
+    """Layers in a row, then a loss.
+
+    >>> W, b = torch.tensor([[2.], [-1.]]), torch.tensor([-1.])
+    >>> model = Model([Linear(W, b), Relu()], Mse())
+    >>> X = torch.tensor([[1., 2.], [3., 4.], [5., 6.], [7., 8.]])
+    >>> model(X, torch.tensor([[1.], [3.], [0.], [7.]]))
+    tensor(4.5000)
+    >>> dJ_dX = model.backward()
+    >>> model.layers[0].dJ_dW.squeeze()
+    tensor([-2.5000, -3.0000])
+    """
+
+    def __init__(self, layers: list, loss):
+        self.layers, self.loss = layers, loss
+
+    def __call__(self, X: Tensor, Y: Tensor) -> Tensor:
+        for layer in self.layers:
+            X = layer(X)
+        return self.loss(X, Y)
+
+    def backward(self) -> Tensor:
+        gradient = self.loss.backward()
+        for layer in reversed(self.layers):
+            gradient = layer.backward(gradient)
+        return gradient
+
+
+# --8<-- [end:Model]
+
+
+# --8<-- [start:dot_g]
+def mse_g(A: Tensor, Y: Tensor) -> None:
+    A.g = 2 * (A - Y) / A.numel()
+
+
+def relu_g(Z: Tensor, A: Tensor) -> None:
+    Z.g = A.g * (Z > 0)
+
+
+def linear_g(
+    X: Tensor, Z: Tensor, W: Tensor, b: Tensor
+) -> None:
+    """Leave every gradient on the tensor it belongs to.
+
+    >>> W, b = torch.tensor([[2.], [-1.]]), torch.tensor([-1.])
+    >>> X = torch.tensor([[1., 2.], [3., 4.], [5., 6.], [7., 8.]])
+    >>> Y = torch.tensor([[1.], [3.], [0.], [7.]])
+    >>> Z = X @ W + b
+    >>> A = torch.relu(Z)
+    >>> mse_g(A, Y)
+    >>> relu_g(Z, A)
+    >>> linear_g(X, Z, W, b)
+    >>> W.g.squeeze(), b.g
+    (tensor([-2.5000, -3.0000]), tensor([-0.5000]))
+    """
+    X.g = Z.g @ W.T
+    W.g = X.T @ Z.g
+    b.g = Z.g.sum(0)
+
+
+# --8<-- [end:dot_g]
+
+
+# --8<-- [start:dot_g_faults]
+def shared_weight_g() -> Tensor:
+    """Use W twice: the second `W.g =` erases the first.
+
+    J = sum(XW) + sum(XW), so dJ/dW is [[2.], [4.]].
+
+    >>> shared_weight_g()
+    tensor([[1.],
+            [2.]])
+    """
+    X, W = torch.tensor([[1.0, 2.0]]), torch.ones(2, 1)
+    b = torch.zeros(1)
+    for Z in (X @ W + b, X @ W + b):
+        Z.g = torch.ones(1, 1)
+        linear_g(X, Z, W, b)
+    return W.g
+
+
+def copied_tensor_g() -> bool:
+    """Copy A: the copy has the numbers, but not the `.g`.
+
+    >>> copied_tensor_g()
+    False
+    """
+    A, Y = torch.tensor([[3.0]]), torch.tensor([[1.0]])
+    mse_g(A, Y)
+    return hasattr(A.clone(), "g")
+
+
+# --8<-- [end:dot_g_faults]
+
+
+# --8<-- [start:LinearFunction]
+class LinearFunction(torch.autograd.Function):
+    """The same layer, for PyTorch's own backward().
+
+    >>> X = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
+    >>> W = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
+    >>> b = torch.randn(4, dtype=torch.float64, requires_grad=True)
+    >>> torch.autograd.gradcheck(LinearFunction.apply, (X, W, b))
+    True
+    """
+
+    @staticmethod
+    def forward(
+        X: Float[Tensor, "N D"],
+        W: Float[Tensor, "D M"],
+        b: Float[Tensor, "M"],
+    ) -> Float[Tensor, "N M"]:
+        return X @ W + b
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        X, W, _ = inputs
+        ctx.save_for_backward(X, W)
+
+    @staticmethod
+    def backward(ctx, dJ_dZ):
+        X, W = ctx.saved_tensors
+        return dJ_dZ @ W.T, X.T @ dJ_dZ, dJ_dZ.sum(0)
+
+
+# --8<-- [end:LinearFunction]

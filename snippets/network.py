@@ -1,0 +1,164 @@
+"""The whole chain: J = mse(relu(X @ W + b), Y), by hand.
+
+X is (N, D), W (D, M), b (M,), Y (N, M). One neuron is M = 1.
+"""
+
+# --8<-- [start:imports]
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+# --8<-- [end:imports]
+
+
+# --8<-- [start:forward_by_row]
+def forward_by_row(
+    X: Float[Tensor, "N D"],
+    W: Float[Tensor, "D M"],
+    b: Float[Tensor, "M"],
+    Y: Float[Tensor, "N M"],
+) -> Float[Tensor, ""]:
+    """J in plain Python, one row of the batch at a time.
+
+    >>> X = torch.tensor([[1., 2.], [3., 4.], [5., 6.], [7., 8.]])
+    >>> W, b = torch.tensor([[2.], [-1.]]), torch.tensor([-1.])
+    >>> Y = torch.tensor([[1.], [3.], [0.], [7.]])
+    >>> forward_by_row(X, W, b, Y)  # (1 + 4 + 9 + 4) / 4
+    tensor(4.5000)
+    """
+    weights, biases = W.T.tolist(), b.tolist()
+    errors = []
+    for x, y in zip(X.tolist(), Y.tolist(), strict=True):
+        for w, bias, target in zip(
+            weights, biases, y, strict=True
+        ):
+            z = (
+                sum(
+                    p * q for p, q in zip(w, x, strict=True)
+                )
+                + bias
+            )
+            a = max(0.0, z)
+            errors.append((a - target) ** 2)
+    return X.new_tensor(sum(errors) / len(errors))
+
+
+# --8<-- [end:forward_by_row]
+
+
+# --8<-- [start:forward]
+def forward(
+    X: Float[Tensor, "N D"],
+    W: Float[Tensor, "D M"],
+    b: Float[Tensor, "M"],
+    Y: Float[Tensor, "N M"],
+) -> tuple[
+    Float[Tensor, "N M"],
+    Float[Tensor, "N M"],
+    Float[Tensor, ""],
+]:
+    """Z, A and J: one line for each layer.
+
+    >>> X = torch.tensor([[1., 2.], [3., 4.], [5., 6.], [7., 8.]])
+    >>> W, b = torch.tensor([[2.], [-1.]]), torch.tensor([-1.])
+    >>> Y = torch.tensor([[1.], [3.], [0.], [7.]])
+    >>> Z, A, J = forward(X, W, b, Y)
+    >>> Z.squeeze(), A.squeeze(), J
+    (tensor([-1.,  1.,  3.,  5.]), tensor([0., 1., 3., 5.]), tensor(4.5000))
+    """
+    if X.shape[0] == 0:
+        raise ValueError(f"X needs a row, got {X.shape}")
+    Z = X @ W + b
+    A = torch.relu(Z)
+    J = (A - Y).square().mean()
+    return Z, A, J
+
+
+# --8<-- [end:forward]
+
+
+# --8<-- [start:backward]
+def backward(
+    X: Float[Tensor, "N D"],
+    W: Float[Tensor, "D M"],
+    Z: Float[Tensor, "N M"],
+    A: Float[Tensor, "N M"],
+    Y: Float[Tensor, "N M"],
+) -> tuple[
+    Float[Tensor, "D M"],
+    Float[Tensor, "M"],
+    Float[Tensor, "N D"],
+]:
+    """dJ/dW, dJ/db, dJ/dX: the forward's lines, reversed.
+
+    >>> X = torch.tensor([[1., 2.], [3., 4.], [5., 6.], [7., 8.]])
+    >>> W = torch.tensor([[2.], [-1.]])
+    >>> Z = torch.tensor([[-1.], [1.], [3.], [5.]])
+    >>> A = torch.tensor([[0.], [1.], [3.], [5.]])
+    >>> Y = torch.tensor([[1.], [3.], [0.], [7.]])
+    >>> dJ_dW, dJ_db, dJ_dX = backward(X, W, Z, A, Y)
+    >>> dJ_dW.squeeze(), dJ_db
+    (tensor([-2.5000, -3.0000]), tensor([-0.5000]))
+    """
+    dJ_dA = 2 * (A - Y) / A.numel()
+    dJ_dZ = dJ_dA * (Z > 0)
+    dJ_dX = dJ_dZ @ W.T
+    dJ_dW = X.T @ dJ_dZ
+    dJ_db = dJ_dZ.sum(0)
+    return dJ_dW, dJ_db, dJ_dX
+
+
+# --8<-- [end:backward]
+
+
+# --8<-- [start:forward_and_backward]
+def forward_and_backward(
+    X: Float[Tensor, "N D"],
+    W: Float[Tensor, "D M"],
+    b: Float[Tensor, "M"],
+    Y: Float[Tensor, "N M"],
+) -> tuple[
+    Float[Tensor, ""],
+    Float[Tensor, "D M"],
+    Float[Tensor, "M"],
+    Float[Tensor, "N D"],
+]:
+    """J, dJ/dW, dJ/db and dJ/dX: one step's worth.
+
+    >>> X = torch.tensor([[1., 2.], [3., 4.], [5., 6.], [7., 8.]])
+    >>> W, b = torch.tensor([[2.], [-1.]]), torch.tensor([-1.])
+    >>> Y = torch.tensor([[1.], [3.], [0.], [7.]])
+    >>> J, dJ_dW, dJ_db, dJ_dX = forward_and_backward(X, W, b, Y)
+    >>> J, dJ_db
+    (tensor(4.5000), tensor([-0.5000]))
+    """
+    Z, A, J = forward(X, W, b, Y)
+    return J, *backward(X, W, Z, A, Y)
+
+
+# --8<-- [end:forward_and_backward]
+
+
+# --8<-- [start:grad_W_in_closed_form]
+def grad_W_in_closed_form(
+    X: Float[Tensor, "N D"],
+    W: Float[Tensor, "D M"],
+    b: Float[Tensor, "M"],
+    Y: Float[Tensor, "N M"],
+) -> Float[Tensor, "D M"]:
+    """dJ/dW in one formula, the case inside the sum.
+
+    >>> X = torch.tensor([[1., 2.], [3., 4.], [5., 6.], [7., 8.]])
+    >>> W, b = torch.tensor([[2.], [-1.]]), torch.tensor([-1.])
+    >>> Y = torch.tensor([[1.], [3.], [0.], [7.]])
+    >>> grad_W_in_closed_form(X, W, b, Y).squeeze()
+    tensor([-2.5000, -3.0000])
+    """
+    dJ_dW = torch.zeros_like(W)
+    for x, y in zip(X, Y, strict=True):
+        z = x @ W + b
+        dJ_dW += torch.outer(x, (z > 0) * (z - y))
+    return 2 / Y.numel() * dJ_dW
+
+
+# --8<-- [end:grad_W_in_closed_form]
