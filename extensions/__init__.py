@@ -1,0 +1,1 @@
+"""Python-Markdown extensions of the site. They know Markdown, not MkDocs."""

@@ -1,0 +1,98 @@
+"""The evidence strip of a page: what was run for its snippet while the page was built.
+
+    /// evidence | linear
+    ///
+
+runs the doctests of `snippets/linear.py`, compares each of its gradient functions with
+autograd on random float64 data, and shows the counts and the largest error.
+"""
+
+import doctest
+import importlib
+import sys
+from dataclasses import dataclass
+from types import ModuleType
+from xml.etree.ElementTree import Element, SubElement
+
+import torch
+from pymdownx.blocks import BlocksExtension
+from pymdownx.blocks.block import Block
+
+from extensions import report
+from proofread.signatures import compare, forward_of, gradients_of, relative_error
+
+SEEDS = range(3)
+TOLERANCE = 1e-12
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was run for one module, and how it went."""
+
+    examples: int
+    failed_examples: int
+    gradients: int
+    largest_error: float | None
+
+    @property
+    def holds(self) -> bool:
+        return self.failed_examples == 0 and (self.largest_error or 0) <= TOLERANCE
+
+
+def load(layer: str) -> ModuleType:
+    """Import the snippet anew, so that a served page shows the file as it is now."""
+    sys.modules.pop(f"snippets.{layer}", None)
+    return importlib.import_module(f"snippets.{layer}")
+
+
+def gather(layer: str) -> Evidence:
+    """Run everything that the snippet `snippets/<layer>.py` can prove of itself."""
+    module = load(layer)
+    results = doctest.testmod(module)
+    try:
+        forward = forward_of(module)
+    except LookupError:  # classes: their doctests and the tests speak for them
+        return Evidence(results.attempted, results.failed, 0, None)
+    errors = [
+        relative_error(*compare(gradient, forward, seed=seed))
+        for gradient in gradients_of(module)
+        for seed in SEEDS
+    ]
+    functions = len(errors) // len(SEEDS)
+    return Evidence(results.attempted, results.failed, functions, max(errors, default=None))
+
+
+def facts(evidence: Evidence) -> list[tuple[str, str]]:
+    """Return the strip's entries, each a value and what it is."""
+    rows = [(str(evidence.examples), "doctest examples run")]
+    if evidence.largest_error is not None:
+        rows += [
+            (str(evidence.gradients), "gradient functions against autograd"),
+            (f"{evidence.largest_error:.1e}", "largest relative error, float64"),
+        ]
+    return [*rows, (torch.__version__.partition("+")[0], "PyTorch")]
+
+
+class EvidenceBlock(Block):
+    NAME = "evidence"
+    ARGUMENT = True
+
+    def on_create(self, parent: Element) -> Element:
+        evidence = gather(self.argument)
+        if not evidence.holds:
+            report.warn(f"evidence | {self.argument}", f"the snippet does not hold: {evidence}")
+        strip = SubElement(parent, "dl", {"class": "evidence"})
+        for value, label in facts(evidence):
+            group = SubElement(strip, "div")
+            SubElement(group, "dt").text = label
+            SubElement(group, "dd").text = value
+        return strip
+
+
+class EvidenceExtension(BlocksExtension):
+    def extendMarkdownBlocks(self, md, blocks) -> None:
+        blocks.register(EvidenceBlock, self.getConfigs())
+
+
+def makeExtension(**settings) -> EvidenceExtension:
+    return EvidenceExtension(**settings)

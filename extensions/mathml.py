@@ -1,0 +1,80 @@
+"""Turn the formulas that `pymdownx.arithmatex` finds into MathML while the page is built.
+
+Temml (JavaScript) does it, run in-process by QuickJS: the reader's browser gets plain
+markup and runs no math script. A formula that Temml refuses is a warning with file and
+line, which fails a strict build, and shows as its source on the page.
+"""
+
+from functools import cache
+from pathlib import Path
+from xml.etree.ElementTree import Element
+
+import quickjs
+from markdown import Markdown
+from markdown.extensions import Extension
+from markdown.treeprocessors import Treeprocessor
+
+from extensions import report
+
+TEMML = Path(__file__).parent / "vendor/temml/temml.min.js"
+RENDER = """
+function render(latex, display) {
+    return temml.renderToString(latex, {displayMode: display, throwOnError: true});
+}
+"""
+DELIMITERS = {"div": (r"\[", r"\]"), "span": (r"\(", r"\)")}
+
+
+@cache
+def _render() -> quickjs.Object:
+    context = quickjs.Context()
+    context.eval(TEMML.read_text(encoding="utf-8"))
+    context.eval(RENDER)
+    return context.get("render")
+
+
+@cache
+def to_mathml(latex: str, display: bool = False) -> str:
+    r"""Return the formula as a `<math>` element; ValueError says where Temml gave up.
+
+    >>> to_mathml("x")
+    '<math><mi>x</mi></math>'
+    >>> to_mathml(r"\\frac{x")
+    Traceback (most recent call last):
+    ...
+    ValueError: Unexpected end of input in a macro argument, expected '}' at end of input: \frac{x
+    """
+    try:
+        return _render()(latex, display)
+    except quickjs.JSException as error:
+        reason = str(error).partition("\n    at ")[0].removeprefix("ParseError:").strip()
+        raise ValueError(reason) from None
+
+
+class MathmlTreeprocessor(Treeprocessor):
+    """Replace the text of every arithmatex element by stashed MathML."""
+
+    def run(self, root: Element) -> None:
+        for element in root.iter():
+            if element.get("class") == "arithmatex" and element.tag in DELIMITERS:
+                self.replace(element)
+
+    def replace(self, element: Element) -> None:
+        start, end = DELIMITERS[element.tag]
+        latex = (element.text or "").strip().removeprefix(start).removesuffix(end).strip()
+        try:
+            mathml = to_mathml(latex, element.tag == "div")
+        except ValueError as problem:
+            report.warn(latex, f"no MathML for this formula: {problem}")
+            return
+        element.text = self.md.htmlStash.store(mathml)
+
+
+class MathmlExtension(Extension):
+    def extendMarkdown(self, md: Markdown) -> None:
+        # After the inline patterns (20), which make the elements of inline formulas.
+        md.treeprocessors.register(MathmlTreeprocessor(md), "mathml", 15)
+
+
+def makeExtension(**settings) -> MathmlExtension:
+    return MathmlExtension(**settings)
