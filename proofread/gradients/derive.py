@@ -618,7 +618,7 @@ def _pick(p, step, out, g):
     source = step.arguments[0]
     shape = p.shape(source)
     count = math.prod(shape)
-    function, rest = step.details.get("pick", step.function), step.arguments[1:]
+    function, rest = step.function, step.arguments[1:]
 
     def places(*others):
         numbers = torch.arange(count, dtype=torch.float64).reshape(shape)

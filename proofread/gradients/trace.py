@@ -14,7 +14,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from proofread.gradients.program import Program, Ref
@@ -103,6 +103,29 @@ class _Recorder(TorchDispatchMode):
         )
 
 
+class _PlainAttention(TorchFunctionMode):
+    """Replace the fused attention by the steps of its definition."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func is F.scaled_dot_product_attention:
+            return _attention(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+
+def _attention(
+    query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, **_
+) -> Tensor:
+    scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+    scores = query @ key.transpose(-2, -1) * scale
+    if is_causal:
+        attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool).tril()
+    if attn_mask is not None and attn_mask.dtype == torch.bool:
+        scores = scores.masked_fill(~attn_mask, -math.inf)
+    elif attn_mask is not None:
+        scores = scores + attn_mask
+    return F.dropout(torch.softmax(scores, -1), dropout_p) @ value
+
+
 def trace(forward: Callable, inputs: Mapping[str, Any], wrt: str) -> Program:
     """Run `forward(**inputs)` and return it as a program, its last step the output.
 
@@ -114,7 +137,7 @@ def trace(forward: Callable, inputs: Mapping[str, Any], wrt: str) -> Program:
     for name, value in given.items():
         if isinstance(value, Tensor):
             recorder.know(value, program.leaf(value.clone(), name))
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), recorder:
+    with torch.no_grad(), recorder, _PlainAttention():
         output = forward(**given)
     if isinstance(output, tuple | list):
         output = output[-1]
@@ -572,20 +595,14 @@ def _convolution(p, args, kwargs, result):
 
 @lowers("max_pool2d_with_indices", "max_pool3d_with_indices")
 def _max_pool(p, args, kwargs, result):
-    func = kwargs["func"]
-    rest = args[1:]
     lead = result[1].dim() - (2 if "2d" in kwargs["name"] else 3)
-
-    def pooled(x):
-        where = func(x, *rest)[1]
-        return x.flatten(lead).gather(-1, where.flatten(lead)).reshape(where.shape)
 
     chosen = result[1]
 
     def pick(x):
         return x.flatten(lead).gather(-1, chosen.flatten(lead)).reshape(chosen.shape)
 
-    out = p.emit("pick", pick, args[0], called="max_pool", refresh=pooled)
+    out = p.emit("pick", pick, args[0], called="max_pool")
     return [out, None]
 
 
