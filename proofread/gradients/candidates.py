@@ -37,10 +37,7 @@ class Candidate:
 
     def gradient(self) -> Tensor | None:
         """Run the program with the mistake; None where the shapes do not fit."""
-        try:
-            return self.program.run(self.changes)
-        except (RuntimeError, IndexError, ValueError, TypeError):
-            return None
+        return self.program.attempt(self.changes)
 
 
 class Enumeration:

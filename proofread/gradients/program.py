@@ -139,6 +139,13 @@ class Program:
                 dirty |= 1 << i
         return values[self.result.i]
 
+    def attempt(self, changes: Mapping[int, Callable[[list], Any]]) -> Tensor | None:
+        """Run with some steps changed; None where the changed values do not fit together."""
+        try:
+            return self.run(changes)
+        except (RuntimeError, IndexError, ValueError, TypeError):
+            return None
+
     def dependents(self, sources: int) -> int:
         """Return, as bits, the sources and every step that depends on one of them."""
         for i, step in enumerate(self.steps):

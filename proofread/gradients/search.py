@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from proofread.gradients import values
@@ -16,7 +15,7 @@ from proofread.gradients.compare import fit, ratio, same
 from proofread.gradients.derive import Underivable, differentiate
 from proofread.gradients.program import Program, Ref, resolve
 from proofread.gradients.recognise import textbook_rules
-from proofread.gradients.trace import Untraceable, trace
+from proofread.gradients.trace import trace
 from proofread.gradients.values import Finding
 
 STEP_SIZES = (1.0, 0.5, 0.1, 0.05, 0.01, 0.001)
@@ -173,10 +172,7 @@ def _part(program: Program, i: int, k: int, sign: int) -> Tensor | None:
         shape = vs[i].shape if isinstance(vs[i], Tensor) else arguments[k].shape
         return (sign * arguments[k]).expand(shape)
 
-    try:
-        return program.run({i: only})
-    except (RuntimeError, IndexError, ValueError, TypeError):
-        return None
+    return program.attempt({i: only})
 
 
 def _coefficients(
@@ -232,8 +228,8 @@ def _updated_weights(u: Tensor, problem: Problem, tolerance: float) -> list[Find
                     found.append(Finding("used_updated_weights", what, 26))
                     continue
         for rate in STEP_SIZES:
-            stepped = program.run({i: lambda vs, i=i, s=rate * slope: vs[i] - s})
-            if same(u, stepped, tolerance):
+            stepped = program.attempt({i: lambda vs, i=i, s=rate * slope: vs[i] - s})
+            if stepped is not None and same(u, stepped, tolerance):
                 found.append(Finding("used_updated_weights", what, 27))
                 break
     return found
@@ -280,10 +276,4 @@ def _backward_reads(program: Program, weight: Ref, slope: Tensor) -> Tensor | No
         changes[j] = change
     if not changes:
         return None
-    try:
-        return program.run(changes)
-    except (RuntimeError, IndexError, ValueError, TypeError):
-        return None
-
-
-__all__ = ["Problem", "Untraceable", "explain", "ordered", "torch"]
+    return program.attempt(changes)
