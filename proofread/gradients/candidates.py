@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from proofread.gradients.derive import other_axes
 from proofread.gradients.program import Program, Ref, Step, resolve
 from proofread.gradients.unary import UNARY
 
@@ -71,6 +72,7 @@ class Enumeration:
                 if planter:
                     yield from planter(self, i, step)
                 yield from self._reads(i, step)
+                yield from self._detached(i, step)
             elif step.phase == "forward":
                 yield from self._counterfactual(i, step)
         yield from self._saved_everywhere()
@@ -129,7 +131,7 @@ class Enumeration:
             for what, collapse in COLLAPSES:
                 yield self.plant(
                     i, "upstream_collapsed", f"{what} stands in for the whole upstream gradient",
-                    LOCAL, lambda values, f=collapse: f(values[i]).expand_as(values[i]),
+                    LOCAL + (8 if " over " in what else 0), lambda values, f=collapse: f(values[i]).expand_as(values[i]),
                 )  # fmt: skip
 
     def _alternatives(self, i: int, step: Step) -> Iterator[Candidate]:
@@ -137,6 +139,16 @@ class Enumeration:
             yield self.instead(
                 i, alternative.label, alternative.what, TEXTBOOK, alternative.function
             )
+
+    def _detached(self, i: int, step: Step) -> Iterator[Candidate]:
+        """No gradient at all goes through this step."""
+        if not self.carries >> i & 1 or i == self.p.result.i:
+            return
+        label, what, also = _detached_label(self, i)
+        yield self.plant(
+            i, label, what, LOCAL + 3,
+            lambda values: torch.zeros_like(self.p.values[i]), also,
+        )  # fmt: skip
 
     def _reads(self, i: int, step: Step) -> Iterator[Candidate]:
         """Each argument of a backward step, replaced by something of the same shape."""
@@ -160,7 +172,7 @@ class Enumeration:
             for what, collapse in COLLAPSES:
                 yield self.reading(
                     i, position, "upstream_collapsed",
-                    f"{what} stands in for the whole gradient {here}", LOCAL + 2,
+                    f"{what} stands in for the whole gradient {here}", LOCAL + 9,
                     lambda values, f=collapse: f(values[argument.i]).expand_as(values[argument.i]),
                 )  # fmt: skip
         shape = self.p.shape(argument)
@@ -348,7 +360,9 @@ def _shaped(g: Tensor, f) -> Tensor:
 def _operand(e, i, step, named, here, drop, twice) -> Iterator[Candidate]:
     factor = step.arguments[1]
     whole = isinstance(factor, Ref) and e.p.shape(factor) == e.p.shape(step.arguments[0])
-    statistic = isinstance(factor, Ref) and _is_statistic(e.p, factor)
+    statistic = isinstance(factor, Ref) and (
+        _is_statistic(e.p, factor) or _under_root(e.p, factor)
+    )
     own = isinstance(factor, Ref) and e.active >> factor.i & 1
     if whole and not (isinstance(factor, Ref) and e.p.steps[factor.i].kind == "reciprocal"):
         label = "missing_local_derivative"
@@ -369,6 +383,13 @@ def _operand(e, i, step, named, here, drop, twice) -> Iterator[Candidate]:
             for k, said in ((3, "cubed"), (0.5, "under a root"), (-2, "inverted and squared")):
                 yield e.instead(i, "wrong_power", f"the statistic {named} {here} is {said}",
                                 LOCAL + 2, lambda g, f, k=k: g * f**k)  # fmt: skip
+
+
+def _under_root(p: Program, factor: Ref) -> bool:
+    step = p.steps[factor.i]
+    if step.kind == "reciprocal":
+        step = p.steps[step.operands()[0].i]
+    return step.kind == "unary" and step.details["called"] in ("sqrt", "rsqrt")
 
 
 def _is_statistic(p: Program, ref: Ref, depth: int = 4) -> bool:
@@ -473,13 +494,18 @@ def _sum(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
     if step.kind == "sum":
         yield e.instead(i, "extra_mean", f"a mean over {count} where a sum belongs {here}", LOCAL,
                         lambda x: step.function(x) / count)  # fmt: skip
-    for other in _other_axes(axes, rank):
+    for other in other_axes(axes, rank):
         label = "wrong_axis"
         yield e.instead(i, label, f"sums over {_axes(other)} and not over {_axes(axes)} {here}",
                         LOCAL, lambda x, o=other: _reduced(x, step, o, True))  # fmt: skip
         if not keep or step.role == "broadcast":
             yield e.instead(i, label, f"sums over {_axes(other)} and not over {_axes(axes)} {here}",
                             LOCAL, lambda x, o=other: _reduced(x, step, o, False))  # fmt: skip
+        if step.role == "broadcast" and len(other) == rank:
+            yield e.instead(
+                i, label, f"sums over all axes, and not over {_axes(axes)} only {here}", LOCAL,
+                lambda x: x.sum().expand(step.details["shape"]),
+            )  # fmt: skip
         if step.role == "broadcast":
             yield e.instead(
                 i, label, f"averages over {_axes(other)} and does not sum over {_axes(axes)}",
@@ -498,13 +524,6 @@ def _reduced(x: Tensor, step: Step, axes, keep: bool) -> Tensor:
 
 def _axes(axes: tuple[int, ...]) -> str:
     return f"axis {axes[0]}" if len(axes) == 1 else f"axes {axes}"
-
-
-def _other_axes(axes: tuple[int, ...], rank: int) -> Iterator[tuple[int, ...]]:
-    for size in range(1, rank + 1):
-        for other in itertools.combinations(range(rank), size):
-            if other != axes:
-                yield other
 
 
 def _broadcast_sum(e, i, step, axes, rank, here) -> Iterator[Candidate]:
@@ -622,6 +641,17 @@ def _path_label(e: Enumeration, forked: int, lost: Ref, kept: Ref) -> tuple[str,
     if _is_target_path(p, lost):
         return "missing_target", what, ("missing_path",)
     return "missing_path", what, ("overwrite_not_accumulate",)
+
+
+def _detached_label(e: Enumeration, i: int) -> tuple[str, str, tuple]:
+    """Name a gradient that is cut at a backward step, by the forward value it belongs to."""
+    p = e.p
+    about = p.steps[i].about
+    through = p.describe(Ref(about))
+    what = f"the path through {through} is left out"
+    if p.steps[about].kind == "var":
+        return "norm_var_term_missing", what, ("missing_path", "norm_stats_detached")
+    return "missing_path", what, ()
 
 
 def _both_operands_depend(p: Program, active: int, i: int) -> bool:
@@ -743,9 +773,9 @@ def _diagonal(product: Callable, g: Tensor, rest) -> Tensor:
 def _forward_mul(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
     for position, factor in enumerate(step.arguments):
         other = step.arguments[1 - position]
-        if not isinstance(other, Ref) or not e.active >> other.i & 1:
+        if not isinstance(other, Ref) or (isinstance(factor, Ref) and e.active >> factor.i & 1):
             continue
-        if isinstance(factor, Ref) and e.active >> factor.i & 1:
+        if not e.active >> other.i & 1 and isinstance(factor, Ref) and e.p[factor].numel() > 1:
             continue
         kept = 1 - position
         if isinstance(factor, Ref) and e.p[factor].numel() > 1:
@@ -788,7 +818,7 @@ def _is_mask(value: Tensor) -> bool:
 @plants("where", into=FORWARDS)
 def _forward_where(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
     live = [k for k in (1, 2) if isinstance(step.arguments[k], Ref)
-            and e.active >> step.arguments[k].i & 1]  # fmt: skip
+            and e.p.shape(step.arguments[k]) == e.p.shape(Ref(i))]  # fmt: skip
     said = f"the mask at {e.p.describe(Ref(i))}"
     for k in live:
         yield e.instead(i, "missing_mask", f"{said} is left out", COUNTERFACTUAL,
@@ -802,6 +832,18 @@ def _forward_where(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
         eye = torch.eye(shape[-1], dtype=torch.bool)
         yield e.instead(i, "wrong_mask", f"{said} is off by the diagonal", COUNTERFACTUAL,
                         lambda c, a, b: torch.where(c ^ eye, a, b))  # fmt: skip
+
+
+@plants("condition", into=FORWARDS)
+def _forward_condition(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
+    said = f"the condition on {e.name(step.operands()[0])}"
+    if e.p.values[i].dtype != torch.bool:
+        return
+    yield e.instead(i, "wrong_mask", f"{said} is inverted", COUNTERFACTUAL,
+                    lambda *a: ~step.function(*a))  # fmt: skip
+    for value in (True, False):
+        yield e.instead(i, "missing_mask", f"{said} has no effect", COUNTERFACTUAL + 1,
+                        lambda *a, v=value: torch.full_like(step.function(*a), v))  # fmt: skip
 
 
 @plants("add", "sub", into=FORWARDS)
@@ -865,7 +907,7 @@ def _forward_normalise(e: Enumeration, i: int, step: Step) -> Iterator[Candidate
                     COUNTERFACTUAL - 5, lambda v: variant(v, correction=1))  # fmt: skip
     yield e.instead(i, "other_variant", "this is the gradient of a normalisation without the mean",
                     COUNTERFACTUAL, lambda v: variant(v, centred=False))  # fmt: skip
-    for other in _other_axes(axes, e.p[Ref(i)].dim()):
+    for other in other_axes(axes, e.p[Ref(i)].dim()):
         yield e.instead(i, "wrong_axis", f"normalises over {_axes(other)}, not {_axes(axes)}",
                         COUNTERFACTUAL, lambda v, o=other: variant(v, axes=o))  # fmt: skip
 
@@ -900,11 +942,22 @@ def _forward_reduce(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
     else:
         yield e.instead(i, "extra_mean", f"differentiates a mean where {said} sums",
                         COUNTERFACTUAL, lambda x: x.mean(axes, keepdim=keep))  # fmt: skip
+    if step.kind == "mean" and _squares(e.p, source):
+        yield e.instead(i, "other_variant", "this is the gradient with the unbiased variance",
+                        COUNTERFACTUAL - 5,
+                        lambda x: x.sum(axes, keepdim=keep) / (count - 1))  # fmt: skip
     if keep:
-        for other in _other_axes(axes, rank):
+        for other in other_axes(axes, rank):
             yield e.instead(i, "wrong_axis", f"reduces over {_axes(other)}, not {_axes(axes)}, at "
                             f"{said}", COUNTERFACTUAL,
                             lambda x, o=other: _reduced(x, step, o, True))  # fmt: skip
+
+
+def _squares(p: Program, ref: Ref) -> bool:
+    step = p.steps[ref.i]
+    return (step.kind == "pow" and step.arguments[1] == 2) or (
+        step.kind == "mul" and len(set(step.operands())) == 1
+    )
 
 
 @plants("pow", into=FORWARDS)

@@ -6,6 +6,7 @@ Each rule writes its formula as a textbook does, in small steps with a role ("lo
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 
@@ -117,7 +118,13 @@ def unbroadcast(p: Program, gradient: Ref, target: Ref) -> Ref:
 def _view(p, step, out, g):
     source = step.arguments[0]
     shape, dtype = p.shape(source), p[source].dtype
-    return [(source, p.emit("view", lambda x: x.reshape(shape).to(dtype), g))]
+    count = math.prod(shape)
+
+    def back(x):
+        # A planted mistake may change how many entries there are: then they stay as they are.
+        return x.reshape(shape).to(dtype) if x.numel() == count else x.to(dtype)
+
+    return [(source, p.emit("view", back, g))]
 
 
 @rule("permute")
@@ -544,12 +551,12 @@ def normalise_gradient(
         Alternative("missing_scale_factor", "xhat is left out of the term of the variance",
                     lambda g, m, t, i, a: g - m - i),
         Alternative("missing_upstream", "the upstream is left out of the term of the variance",
-                    lambda g, m, t, i, a: g - m - a * a.mean(axes, keepdim=True)),
-        Alternative("missing_upstream", "the upstream is left out of the term of the variance",
                     lambda g, m, t, i, a: g - m - a * a.square().mean(axes, keepdim=True)),
         Alternative("wrong_scale_factor", "the term of the variance is halved",
                     lambda g, m, t, i, a: g - m - t / 2),
     ]  # fmt: skip
+    for other in other_axes(axes, p[x].dim()):
+        alternatives += _over_other_axes(other, axes, centred)
     if centred:
         alternatives += [
             Alternative("norm_mean_term_missing", "the path through the mean is left out",
@@ -574,9 +581,15 @@ def normalise_gradient(
         "bracket", lambda g, m, t, i, a: g - m - t, g, average, product, inner, xhat,
         role="bracket", alternatives=tuple(alternatives),
     )  # fmt: skip
+    bessel = math.sqrt((count - 1) / count) if count > 1 else 1.0
+    if divisor == count - 1:
+        bessel = 1 / bessel
+    variance = "biased" if divisor == count - 1 else "unbiased"
     return p.emit(
         "stat_mul", lambda d, r, g: d * r, bracket, rstd, g, role="stat",
         alternatives=(
+            Alternative("other_variant", f"this is the gradient with the {variance} variance",
+                        lambda d, r, g: d * r * bessel),
             Alternative("missing_scale_factor", "the factor 1/std is left out",
                         lambda d, r, g: d),
             Alternative("wrong_power", "the factor 1/std is there twice",
@@ -593,6 +606,30 @@ def normalise_gradient(
                         lambda d, r, g: _norm_diagonal(r, g, p[xhat], centred, count, divisor)),
         ),
     )  # fmt: skip
+
+
+def other_axes(axes: tuple[int, ...], rank: int) -> list[tuple[int, ...]]:
+    """Return every set of axes but the given one."""
+    sets = [c for n in range(1, rank + 1) for c in itertools.combinations(range(rank), n)]
+    return [other for other in sets if other != axes]
+
+
+def _over_other_axes(other, axes, centred: bool) -> list[Alternative]:
+    what = f"the averages run over axes {other}, not over {axes}"
+
+    def average(v):
+        return v.mean(other, keepdim=True)
+
+    found = [
+        Alternative("wrong_axis", what, lambda g, m, t, i, a: g - m - a * average(g * a)),
+    ]  # fmt: skip
+    if centred:
+        found += [
+            Alternative("wrong_axis", what,
+                        lambda g, m, t, i, a: g - average(g) - a * average(g * a)),
+            Alternative("wrong_axis", what, lambda g, m, t, i, a: g - average(g) - t),
+        ]  # fmt: skip
+    return found
 
 
 def _norm_diagonal(r, g, xhat, centred, count, divisor):

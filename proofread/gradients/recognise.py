@@ -40,6 +40,9 @@ def textbook_rules(p: Program) -> dict[int, TextbookRule]:
             if recognised:
                 found[y] = recognised
                 break
+        else:
+            if recognised := _convolution(p, Ref(y)):
+                found[y] = recognised
     return found
 
 
@@ -158,13 +161,61 @@ def _bce_rule(x: Ref, target: Ref, sign: int, kind: str = "bce") -> TextbookRule
     return rule
 
 
+def _convolution(p: Program, y: Ref) -> TextbookRule | None:
+    """Recognise a sliding product of two vectors or two planes, flipped or not."""
+    out = p[y]
+    if out.dim() not in (1, 2) or p.steps[y.i].kind == "conv":
+        return None
+    convolve = F.conv1d if out.dim() == 1 else F.conv2d
+    floats = [
+        Ref(i) for i in range(y.i)
+        if p.is_float(Ref(i)) and p.values[i].dim() == out.dim() and p.steps[i].kind == "leaf"
+    ]  # fmt: skip
+    for x, w in itertools.permutations(floats, 2):
+        reach = tuple(n - k + 1 for n, k in zip(p.shape(x), p.shape(w), strict=True))
+        if reach != tuple(out.shape) or max(p.shape(w)) < 2:
+            continue
+        signal, kernel = p[x][None, None], p[w][None, None]
+        for flipped in (False, True):
+            turned = kernel.flip(list(range(2, kernel.dim()))) if flipped else kernel
+            if _same(convolve(signal, turned)[0, 0], out):
+                return _convolution_rule(x, w, flipped)
+    return None
+
+
+def _convolution_rule(x: Ref, w: Ref, flipped: bool) -> TextbookRule:
+    def rule(p, out, g):
+        rank = p[out].dim()
+        spatial = list(range(2, 2 + rank))
+
+        def lifted(v):
+            return v[None, None]
+
+        def turned(v):
+            return v[None, None].flip(spatial)
+
+        signal, gradient = (p.emit("view", lifted, v) for v in (x, g))
+        kernel = p.emit("view", turned if flipped else lifted, w)
+        step = p.steps[out.i]
+        details = {"stride": [1] * rank, "padding": [0] * rank, "dilation": [1] * rank}
+        stand_in = type(step)("conv", step.function, (signal, kernel), "forward", details=details)
+        (_, by_x), (_, by_w) = derive.RULES["conv"](p, stand_in, out, gradient)
+        back = (lambda v: v.flip(spatial)[0, 0]) if flipped else (lambda v: v[0, 0])
+        return [
+            (x, p.emit("view", lambda v: v[0, 0], by_x)),
+            (w, p.emit("view", back, by_w)),
+        ]
+
+    return rule
+
+
 def _cross_entropy(p: Program, x: Ref, y: Ref) -> TextbookRule | None:
     a, b = p[x], p[y]
     for i, step in enumerate(p.steps[: y.i]):
         target = p.values[i]
         if step.kind != "leaf" or not isinstance(target, Tensor) or target.dtype != torch.int64:
             continue
-        if target.shape != b.shape or (target < 0).any() or (target >= a.shape[-1]).any():
+        if target.shape != b.shape or a.shape[:-1] != b.shape or (target < 0).any() or (target >= a.shape[-1]).any():
             continue
         log_p = torch.log_softmax(a, -1)
         picked = log_p.gather(-1, target.unsqueeze(-1)).squeeze(-1)
