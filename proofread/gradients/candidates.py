@@ -93,6 +93,20 @@ class Enumeration:
 
         return self.plant(i, label, what, rank, change, also)
 
+    def rescaled(self, i, label, what, rank, function, factor, scale) -> Candidate:
+        """Plant another factor in a forward step, and the same in the steps of its backward."""
+        candidate = self.instead(i, label, what, rank, function)
+        for j in sorted(self.used):
+            step = self.p.steps[j]
+            if step.about == i and step.kind == "mul" and step.arguments[1] == factor:
+
+                def change(values, step=step):
+                    g, f = (resolve(a, values) for a in step.arguments)
+                    return _shaped(g, f) * scale(f)
+
+                candidate.changes[j] = change
+        return candidate
+
     def reading(self, i: int, position: int, label, what, rank, other, also=()) -> Candidate:
         """Plant another value in the place of one argument; `other` maps values to it."""
         step = self.p.steps[i]
@@ -322,8 +336,12 @@ def _mul(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
     elif step.role in ("const", "power"):
         yield e.instead(i, "missing_scale_factor", f"the factor {named} {here} is left out",
                         LOCAL, drop)  # fmt: skip
-        yield e.instead(i, "applied_twice", f"the factor {named} {here} is there twice", LOCAL + 3,
-                        twice, ("wrong_scale_factor",))  # fmt: skip
+        # 1/d for 1/sqrt(d) is another constant rather than the same one twice.
+        rooted = not isinstance(factor, Ref) and _is_root(factor)
+        labels = ("wrong_scale_factor", "applied_twice") if rooted else (
+            "applied_twice", "wrong_scale_factor")  # fmt: skip
+        yield e.instead(i, labels[0], f"the factor {named} {here} is there twice", LOCAL + 3,
+                        twice, labels[1:])  # fmt: skip
         yield e.instead(i, "wrong_scale_factor", f"the factor {named} {here} is inverted",
                         LOCAL + 2, lambda g, f: g / f)  # fmt: skip
         yield e.instead(i, "wrong_scale_factor", f"the root of the factor {named} {here} is taken",
@@ -351,6 +369,11 @@ def _mul(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
                         lambda g, f: g / f)  # fmt: skip
     else:
         yield from _operand(e, i, step, named, here, drop, twice)
+
+
+def _is_root(factor: float) -> bool:
+    square = max(factor * factor, 1 / (factor * factor)) if factor else 0.5
+    return abs(square - round(square)) < 1e-9 and not float(factor).is_integer()
 
 
 def _shaped(g: Tensor, f) -> Tensor:
@@ -634,10 +657,8 @@ def _path_label(e: Enumeration, forked: int, lost: Ref, kept: Ref) -> tuple[str,
         return "norm_mean_term_missing", what, ("missing_path",)
     if statistic == "var":
         return "norm_var_term_missing", what, ("missing_path", "norm_stats_detached")
-    meeting = p.steps[about_lost]
-    if about_lost == about_kept or _both_operands_depend(p, e.active, about_kept):
-        if meeting.kind in ("mul", "div") or p.steps[about_kept].kind in ("mul", "div"):
-            return "missing_product_term", what, ("missing_path",)
+    if _meet_in_product(e, about_lost, about_kept):
+        return "missing_product_term", what, ("missing_path",)
     if _is_target_path(p, lost):
         return "missing_target", what, ("missing_path",)
     return "missing_path", what, ("overwrite_not_accumulate",)
@@ -654,10 +675,16 @@ def _detached_label(e: Enumeration, i: int) -> tuple[str, str, tuple]:
     return "missing_path", what, ()
 
 
-def _both_operands_depend(p: Program, active: int, i: int) -> bool:
-    step = p.steps[i]
-    operands = step.operands()
-    return step.kind in ("mul", "div") and sum(active >> r.i & 1 for r in operands) > 1
+def _meet_in_product(e: Enumeration, first: int, second: int) -> bool:
+    """Tell whether two paths meet in the two operands of a product or a quotient."""
+    if first == second:
+        return e.p.steps[first].kind in ("mul", "div")
+    reach = [e.p.dependents(1 << i) for i in (first, second)]
+    for i in range(min(first, second), e.p.output.i + 1):
+        if not (reach[0] >> i & 1 and reach[1] >> i & 1):
+            continue
+        return e.p.steps[i].kind in ("mul", "div")
+    return False
 
 
 def _is_target_path(p: Program, lost: Ref) -> bool:
@@ -784,15 +811,16 @@ def _forward_mul(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
             label = "missing_scale_factor"
         if factor == -1:
             label = "sign_error"
-        yield e.instead(i, label, f"differentiates a forward without the factor of "
-                        f"{e.p.describe(Ref(i))}", COUNTERFACTUAL,
-                        lambda a, b, k=kept: _shaped((a, b)[k], (a, b)[1 - k]))  # fmt: skip
-        yield e.instead(i, "wrong_scale_factor", f"the factor of {e.p.describe(Ref(i))} is wrong",
-                        COUNTERFACTUAL + 2,
-                        lambda a, b, k=kept: (a, b)[k] / (a, b)[1 - k])  # fmt: skip
-        yield e.instead(i, "applied_twice", f"the factor of {e.p.describe(Ref(i))} is there twice",
-                        COUNTERFACTUAL + 2,
-                        lambda a, b, k=kept: (a, b)[k] * (a, b)[1 - k] ** 2)  # fmt: skip
+        said = f"the factor of {e.p.describe(Ref(i))}"
+        yield e.rescaled(i, label, f"differentiates a forward without {said}", COUNTERFACTUAL,
+                         lambda a, b, k=kept: _shaped((a, b)[k], (a, b)[1 - k]), factor,
+                         lambda f: 1.0)  # fmt: skip
+        yield e.rescaled(i, "wrong_scale_factor", f"{said} is inverted", COUNTERFACTUAL + 2,
+                         lambda a, b, k=kept: (a, b)[k] / (a, b)[1 - k], factor,
+                         lambda f: 1 / f)  # fmt: skip
+        yield e.rescaled(i, "applied_twice", f"{said} is there twice", COUNTERFACTUAL + 2,
+                         lambda a, b, k=kept: (a, b)[k] * (a, b)[1 - k] ** 2, factor,
+                         lambda f: f * f)  # fmt: skip
 
 
 @plants("div", into=FORWARDS)
@@ -800,15 +828,26 @@ def _forward_div(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
     divisor = step.arguments[1]
     if isinstance(divisor, Ref) and (e.active >> divisor.i & 1 or e.p[divisor].numel() > 1):
         return
-    said = e.p.describe(Ref(i))
-    yield e.instead(i, "missing_scale_factor", f"differentiates a forward without the divisor of "
-                    f"{said}", COUNTERFACTUAL, lambda a, b: a * 1.0)  # fmt: skip
-    yield e.instead(i, "wrong_scale_factor", f"multiplies by the divisor of {said}",
-                    COUNTERFACTUAL, lambda a, b: a * b)  # fmt: skip
-    yield e.instead(i, "wrong_scale_factor", f"squares the divisor of {said}",
-                    COUNTERFACTUAL, lambda a, b: a / b**2)  # fmt: skip
-    yield e.instead(i, "wrong_scale_factor", f"takes the root of the divisor of {said}",
-                    COUNTERFACTUAL, lambda a, b: a / abs(b) ** 0.5)  # fmt: skip
+    said = f"the divisor of {e.p.describe(Ref(i))}"
+    plans = (
+        ("missing_scale_factor", f"differentiates a forward without {said}",
+         lambda b: 1.0),
+        ("wrong_scale_factor", f"multiplies by {said}", lambda b: b),
+        ("wrong_scale_factor", f"squares {said}", lambda b: 1 / b**2),
+        ("wrong_scale_factor", f"takes the root of {said}", lambda b: abs(b) ** -0.5),
+    )  # fmt: skip
+    for label, what, scale in plans:
+        candidate = e.instead(i, label, what, COUNTERFACTUAL, lambda a, b, s=scale: a * s(b))
+        for j in sorted(e.used):
+            step = e.p.steps[j]
+            if step.about == i and step.kind == "mul" and step.role in ("const", "count"):
+
+                def change(values, step=step, scale=scale):
+                    g, f = (resolve(a, values) for a in step.arguments)
+                    return g * scale(1 / f)
+
+                candidate.changes[j] = change
+        yield candidate
 
 
 def _is_mask(value: Tensor) -> bool:
@@ -890,8 +929,13 @@ def _forward_var(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
     axes, keep = step.details["axes"], step.details["keep"]
     other = 1 - step.details["correction"]
     said = "the unbiased variance" if other else "the biased variance"
-    yield e.instead(i, "other_variant", f"this is the gradient with {said}", COUNTERFACTUAL - 5,
-                    lambda x: x.var(axes, correction=other, keepdim=keep))  # fmt: skip
+    count = math.prod(e.p.shape(step.arguments[0])[a] for a in axes)
+    if count > 1:
+        yield e.rescaled(i, "other_variant", f"this is the gradient with {said}",
+                         COUNTERFACTUAL - 5,
+                         lambda x: x.var(axes, correction=other, keepdim=keep),
+                         1 / (count - step.details["correction"]),
+                         lambda f: 1 / (count - other))  # fmt: skip
 
 
 @plants("normalise", into=FORWARDS)
@@ -935,17 +979,22 @@ def _forward_reduce(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
     count = math.prod(e.p.shape(source)[a] for a in axes)
     said = e.p.describe(Ref(i))
     if step.kind == "mean":
-        yield e.instead(i, "missing_mean", f"differentiates a sum where {said} averages",
-                        COUNTERFACTUAL, lambda x: x.sum(axes, keepdim=keep))  # fmt: skip
-        yield e.instead(i, "wrong_mean_count", f"divides by {count - 1}, not by {count}, at {said}",
-                        COUNTERFACTUAL, lambda x: x.sum(axes, keepdim=keep) / (count - 1))  # fmt: skip
+        yield e.rescaled(i, "missing_mean", f"differentiates a sum where {said} averages",
+                         COUNTERFACTUAL, lambda x: x.sum(axes, keepdim=keep), 1 / count,
+                         lambda f: 1.0)  # fmt: skip
+        if count > 1:
+            yield e.rescaled(i, "wrong_mean_count", f"divides by {count - 1}, not by {count}, at "
+                             f"{said}", COUNTERFACTUAL,
+                             lambda x: x.sum(axes, keepdim=keep) / (count - 1), 1 / count,
+                             lambda f: 1 / (count - 1))  # fmt: skip
     else:
         yield e.instead(i, "extra_mean", f"differentiates a mean where {said} sums",
                         COUNTERFACTUAL, lambda x: x.mean(axes, keepdim=keep))  # fmt: skip
-    if step.kind == "mean" and _squares(e.p, source):
-        yield e.instead(i, "other_variant", "this is the gradient with the unbiased variance",
-                        COUNTERFACTUAL - 5,
-                        lambda x: x.sum(axes, keepdim=keep) / (count - 1))  # fmt: skip
+    if step.kind == "mean" and count > 1 and _squares(e.p, source):
+        yield e.rescaled(i, "other_variant", "this is the gradient with the unbiased variance",
+                         COUNTERFACTUAL - 5,
+                         lambda x: x.sum(axes, keepdim=keep) / (count - 1), 1 / count,
+                         lambda f: 1 / (count - 1))  # fmt: skip
     if keep:
         for other in other_axes(axes, rank):
             yield e.instead(i, "wrong_axis", f"reduces over {_axes(other)}, not {_axes(axes)}, at "

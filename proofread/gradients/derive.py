@@ -43,6 +43,7 @@ def differentiate(
     """
     p = forward.fork()
     p.phase = "backward"
+    p.about = p.output.i
     p.upstream = p.leaf(upstream, "upstream", "upstream")
     active = p.dependents(1 << p.wrt.i)
     gradients: dict[int, Ref] = {p.output.i: p.upstream}
@@ -261,8 +262,6 @@ def unary_gradient(p: Program, name: str, z: Ref, y: Ref, g: Ref) -> Ref:
         ]  # fmt: skip
     if name == "relu":
         alternatives += [
-            Alternative("missing_mask", "the mask lets every entry through",
-                        lambda zz, yy: torch.ones_like(zz)),
             Alternative("wrong_mask", "the mask is inverted", lambda zz, yy: (zz <= 0).to(zz)),
             Alternative("wrong_mask", "the sign stands for the mask",
                         lambda zz, yy: torch.sign(zz)),

@@ -58,10 +58,7 @@ def diagnose(
     right = trial.right
     shape = tuple(right.shape)
     found = verdict.findings[:MOST]
-    if trial.yours.shape == right.shape:
-        where = locate(trial.yours, right, trial.tolerance)
-    else:
-        where = locate(trial.yours, right, trial.tolerance)
+    where = locate(trial.yours, right, trial.tolerance)
     return Diagnosis(
         ok=not found,
         wrt=wrt,
@@ -86,8 +83,7 @@ def _judge(case: intake.Case, trial: experiments.Trial) -> _Verdict:
     changed = _changed(trial)
     findings = experiments.repeated(case, trial)
     if not findings:
-        findings = explain(trial.yours, trial.problem, trial.tolerance)
-        findings = experiments.told_apart(case, trial, findings)
+        findings = experiments.explained(case, trial)
     if not findings and changed:
         return _Verdict(changed, [], trial)
     if not findings:

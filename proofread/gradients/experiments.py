@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from proofread.gradients.intake import Case
 
 DRAWS = 2
+LOOSE = 2e-3  # an eps left out, or a constant with few digits, besides the mistake
 VAGUE = 40  # from this rank on an explanation says little more than "wrong"
 
 
@@ -86,7 +87,18 @@ def repeated(case: Case, trial: Trial) -> list[Finding]:
                     0)]  # fmt: skip
 
 
-def told_apart(case: Case, trial: Trial, findings: list[Finding]) -> list[Finding]:
+def explained(case: Case, trial: Trial) -> list[Finding]:
+    """Search for explanations; where none fits exactly, for one that nearly does."""
+    for tolerance in (trial.tolerance, max(LOOSE, trial.tolerance)):
+        findings = explain(trial.yours, trial.problem, tolerance)
+        if findings:
+            return told_apart(case, trial, findings, tolerance)
+    return []
+
+
+def told_apart(
+    case: Case, trial: Trial, findings: list[Finding], tolerance: float
+) -> list[Finding]:
     """Keep the explanations that fit on other data too."""
     if not case.is_function or len(findings) < 2:
         return findings
@@ -94,7 +106,7 @@ def told_apart(case: Case, trial: Trial, findings: list[Finding]) -> list[Findin
         other = next(fresh(case, 1, resize), None)
         if other is None or other.agrees:
             continue
-        ranks = {f.label: f for f in explain(other.yours, other.problem, other.tolerance)}
+        ranks = {f.label: f for f in explain(other.yours, other.problem, tolerance)}
         kept = [f for f in findings if f.label in ranks]
         # A size written as a number makes any gradient wrong at other sizes: no evidence.
         if kept and (not resize or kept[0].rank < VAGUE):

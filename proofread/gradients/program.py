@@ -95,7 +95,8 @@ class Program:
         return copy
 
     def leaf(self, value: Any, name: str, kind: str = "leaf") -> Ref:
-        return self._append(Step(kind, lambda: value, (), self.phase, name=name), value)
+        step = Step(kind, lambda: value, (), self.phase, about=self.about, name=name)
+        return self._append(step, value)
 
     def emit(
         self,

@@ -33,16 +33,10 @@ def textbook_rules(p: Program) -> dict[int, TextbookRule]:
     for y in values:
         if p.steps[y].kind in ATOMIC or y == p.wrt.i:
             continue
-        for x in values:
-            if x >= y:
-                break
-            recognised = _recognise(p, Ref(x), Ref(y))
-            if recognised:
-                found[y] = recognised
-                break
-        else:
-            if recognised := _convolution(p, Ref(y)):
-                found[y] = recognised
+        earlier = (_recognise(p, Ref(x), Ref(y)) for x in values if x < y)
+        recognised = next((r for r in earlier if r), None) or _convolution(p, Ref(y))
+        if recognised:
+            found[y] = recognised
     return found
 
 

@@ -97,11 +97,7 @@ def explain(u: Tensor, problem: Problem, tolerance: float) -> list[Finding]:
     if u.shape != right.shape:
         found = values.shape_findings(u, right, tolerance)
     else:
-        given = {
-            k: v for k, v in problem.inputs.items()
-            if isinstance(v, Tensor) and v.is_floating_point()
-        }  # fmt: skip
-        found = values.value_findings(u, right, tolerance, problem.sizes, given)
+        found = values.value_findings(u, right, tolerance, problem.sizes, problem.inputs)
     scaled = []
     for candidate, value in problem.candidates():
         if same(u, value, tolerance):

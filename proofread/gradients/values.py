@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -59,13 +61,17 @@ def _axes(axes: tuple[int, ...]) -> str:
 
 
 def value_findings(
-    u: Tensor, r: Tensor, tolerance: float, sizes: set[int], given: dict[str, Tensor]
+    u: Tensor, r: Tensor, tolerance: float, sizes: set[int], inputs: Mapping[str, Any]
 ) -> list[Finding]:
     """Explain a gradient of the right shape from its values."""
     found = []
+    given = {
+        k: v for k, v in inputs.items() if isinstance(v, Tensor) and v.is_floating_point()
+    }  # fmt: skip
     c = ratio(u, r, tolerance)
     if c is not None:
         found += ratio_findings(c, tolerance, sizes)
+        found += number_findings(c, tolerance, inputs)
     if u.dim() >= 2 and u.shape[-1] == u.shape[-2] and same(u.mT, r, tolerance):
         found.append(Finding("transposed_operand", "it is the transpose of the right one", 12))
     if u.dim() > 2:
@@ -110,6 +116,24 @@ def ratio_findings(c: float, tolerance: float, sizes: set[int]) -> list[Finding]
             found.append(Finding("missing_mean", f"it is {count} times the right one", 36))
     if equals(-2):
         found.append(Finding("sign_error", "the sign is opposite, and the size doubled", 32))
+    return found
+
+
+def number_findings(c: float, tolerance: float, inputs: Mapping[str, Any]) -> list[Finding]:
+    """Name a ratio that is one of the plain numbers among the inputs."""
+    found = []
+    for name, number in inputs.items():
+        if isinstance(number, Tensor) and number.numel() == 1:
+            number = float(number)
+        if isinstance(number, bool) or not isinstance(number, int | float) or not number:
+            continue
+        for value, label, what in (
+            (1 / number, "missing_scale_factor", f"the factor {name} is left out"),
+            (number, "applied_twice", f"the factor {name} is there twice"),
+            (1 - number, "missing_scale_factor", f"the factor 1/(1 - {name}) is left out"),
+        ):
+            if value not in (0, 1) and abs(c - value) <= 3 * tolerance * abs(value):
+                found.append(Finding(label, what, 32))
     return found
 
 

@@ -141,7 +141,7 @@ WRONG = [
     ("missing_scale_factor", L.square, "z", lambda i, g: g * i["z"]),
     ("applied_twice", L.exponential, "z", lambda i, g: g * g * torch.exp(i["z"])),
     ("missing_path", L.glu, "x", lambda i, g: torch.cat(
-        [g * sigmoid(i["x"][:, 3:]), torch.zeros_like(g)], -1)),
+        [g * sigmoid(i["x"][:, 3:]), torch.zeros_like(g)], -1), "missing_product_term"),
     # linear
     ("missing_broadcast_sum", L.linear, "b", lambda i, g: g),
     ("extra_mean", L.linear, "b", lambda i, g: g.mean(0)),
