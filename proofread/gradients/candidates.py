@@ -64,6 +64,7 @@ class Enumeration:
 
     def all(self) -> Iterator[Candidate]:
         yield from self._upstream()
+        yield from self._identity()
         for i in sorted(self.used):
             step = self.p.steps[i]
             if step.phase == "backward" and step.kind != "upstream":
@@ -148,6 +149,27 @@ class Enumeration:
                     LOCAL + (8 if " over " in what else 0), lambda values, f=collapse: f(values[i]).expand_as(values[i]),
                 )  # fmt: skip
 
+    def _identity(self) -> Iterator[Candidate]:
+        """The upstream itself, where the whole forward works entry by entry."""
+        p = self.p
+        if p.shape(p.output) != p.shape(p.wrt) or not p[p.output].dim():
+            return
+        path = [
+            p.steps[i] for i in range(p.wrt.i + 1, p.output.i + 1)
+            if self.active >> i & 1
+        ]  # fmt: skip
+        if not path or any(step.kind not in ENTRYWISE for step in path):
+            return
+        labels = ["missing_local_derivative"]
+        if any(s.details.get("called") == "relu" for s in path):
+            labels.insert(0, "missing_mask")
+        elif any(s.kind == "where" for s in path):
+            labels.append("missing_mask")
+        yield self.plant(
+            p.result.i, labels[0], "the upstream gradient is returned as it is",
+            LOCAL - 2, lambda values: values[p.upstream.i] * 1.0, tuple(labels[1:]),
+        )  # fmt: skip
+
     def _alternatives(self, i: int, step: Step) -> Iterator[Candidate]:
         for alternative in step.alternatives:
             yield self.instead(
@@ -182,7 +204,9 @@ class Enumeration:
             i, position, "missing_upstream", f"the gradient is left out of one factor {here}",
             LOCAL + 1, lambda values: torch.ones_like(values[argument.i]),
         )  # fmt: skip
-        if step.kind in ("mul", "mul3", "mm", "stat_mul", "conv_backward", "scatter", "vjp"):
+        value = self.p.values[argument.i]
+        level = bool((value == value.reshape(-1)[0]).all())  # such as 1/N for each entry
+        if step.kind in COLLAPSIBLE and not level:
             for what, collapse in COLLAPSES:
                 yield self.reading(
                     i, position, "upstream_collapsed",
@@ -234,6 +258,10 @@ class Enumeration:
             return "derivative_at_wrong_point", SWAP + 1
         if about.kind in ("softmax", "log_softmax", "pow", "unary") and {right, wrong} <= pair:
             return "derivative_at_wrong_point", LOCAL
+        made_of = self.p.steps[right]
+        if step.role == "target" and made_of.kind in ("softmax", "unary"):
+            if Ref(wrong) in made_of.operands():
+                return "derivative_at_wrong_point", LOCAL
         return "wrong_operand", SWAP
 
     def _saved_everywhere(self) -> Iterator[Candidate]:
@@ -296,6 +324,8 @@ def _first(t: Tensor) -> Tensor:
     return t.reshape(-1)[0]
 
 
+ENTRYWISE = ("add", "sub", "mul", "div", "pow", "unary", "where", "condition", "cast")
+COLLAPSIBLE = ("mul", "mul3", "mm", "stat_mul", "conv_backward", "scatter", "vjp")
 COLLAPSES: tuple[tuple[str, Callable[[Tensor], Tensor]], ...] = (
     ("its mean", lambda t: t.mean()),
     ("its first element", _first),
@@ -427,6 +457,8 @@ def _is_statistic(p: Program, ref: Ref, depth: int = 4) -> bool:
 
 def _count(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
     factor = step.arguments[1]
+    if isinstance(factor, Ref):
+        factor = float(e.p[factor])
     count = round(1 / abs(factor))
     here = f"at {e.site(i)}"
     yield e.instead(i, "missing_mean", f"the average over {count} {here} is left out", LOCAL,
@@ -475,6 +507,8 @@ def _mask(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
                     lambda g, f: g * (f == 0) * largest(f))  # fmt: skip
     yield e.instead(i, "wrong_mask", f"the mask {here} looks at the sign of the gradient", LOCAL,
                     lambda g, f: g * (g > 0))  # fmt: skip
+    yield e.instead(i, "wrong_mask", f"the mask {here} looks at the sign of the gradient",
+                    LOCAL + 1, lambda g, f: g * (g < 0))  # fmt: skip
     shape = e.p.shape(factor)
     if len(shape) == 2 and shape[0] == shape[1]:
         yield e.instead(i, "wrong_mask", f"the mask {here} is transposed", LOCAL,
@@ -773,6 +807,16 @@ def _scatter(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
 
     yield e.instead(i, "extra_mean", "repeated contributions are averaged, not added", LOCAL,
                     averaged)  # fmt: skip
+
+
+@plants("permute")
+def _permute(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
+    """Axes that must be exchanged on the way back, and are only reshaped."""
+    if not e.carries >> i & 1:
+        return
+    shape = e.p.shape(Ref(i))
+    yield e.instead(i, "transposed_operand", f"the axes {step.details['order']} are not exchanged "
+                    f"back at {e.site(i)}", LOCAL + 1, lambda x: x.reshape(shape))  # fmt: skip
 
 
 @plants("vjp")

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from proofread.gradients.program import Alternative, Program, Ref, Step
 from proofread.gradients.trace import is_count, mean_over, sum_over
-from proofread.gradients.unary import UNARY
+from proofread.gradients.unary import UNARY, Unary
 
 Rule = Callable[[Program, Step, Ref, Ref], list[tuple[Ref, Ref]]]
 RULES: dict[str, Rule] = {}
@@ -170,7 +170,8 @@ def factor_role(p: Program, factor, other=None) -> str:
     if value.numel() > 1 and (value == 0).any() and value[value != 0].unique().numel() == 1:
         return "mask"
     if value.numel() == 1:
-        return "const"
+        count = 1 / abs(float(value)) if value else 0.0
+        return "count" if count > 2.5 and abs(count - round(count)) < 1e-9 else "const"
     return "operand"
 
 
@@ -191,8 +192,8 @@ def _div(p, step, out, g):
     found = []
     if isinstance(a, Ref):
         if isinstance(b, Ref):
-            role = factor_role(p, b)
             inverse = p.emit("reciprocal", lambda x: 1 / x, b)
+            role = factor_role(p, inverse)
         else:
             role = factor_role(p, 1 / b)
             inverse = 1 / b
@@ -208,7 +209,14 @@ def _div(p, step, out, g):
 @rule("pow")
 def _pow(p, step, out, g):
     x, n = step.arguments
-    power = x if n == 2 else p.emit("pow", lambda v, k: v**k, x, n - 1)
+    power = p.emit(
+        "power", lambda v, k: v**k, x, n - 1,
+        alternatives=tuple(
+            Alternative("wrong_power", f"the exponent {k} stands where {n - 1} belongs",
+                        lambda v, _, k=k: v**k)
+            for k in dict.fromkeys((n, n - 2, n + 1, -n, 1 - n)) if k != n - 1
+        ),
+    )  # fmt: skip
     local = mul(p, power, n, "power")
     return [(x, mul(p, g, local, "local"))]
 
@@ -220,8 +228,11 @@ def _unary(p, step, out, g):
     return [(z, unary_gradient(p, name, z, out, g))]
 
 
-def unary_gradient(p: Program, name: str, z: Ref, y: Ref, g: Ref) -> Ref:
-    spec = UNARY[name]
+def unary_gradient(
+    p: Program, name: str, z: Ref, y: Ref, g: Ref, spec: Unary | None = None
+) -> Ref:
+    """The gradient by z of a function of one variable, `spec` or the one of that name."""
+    spec = spec or UNARY[name]
     what = f"the derivative of {name}"
     alternatives = [
         Alternative("derivative_at_wrong_point", f"{what} in its input form is fed the output",
@@ -276,6 +287,19 @@ def unary_gradient(p: Program, name: str, z: Ref, y: Ref, g: Ref) -> Ref:
             Alternative("wrong_power", f"{what} is squared or its root taken",
                         lambda zz, yy: spec.from_input(zz).abs().sqrt()),
         ]  # fmt: skip
+    if name == "leaky_relu":
+        slope = float(spec.from_input(torch.tensor(-1.0)))
+        alternatives += [
+            Alternative("wrong_mask", "the two slopes are exchanged",
+                        lambda zz, yy: torch.where(zz > 0, slope, 1.0).to(zz)),
+            Alternative("wrong_scale_factor", f"the slope {slope:.4g} is negated",
+                        lambda zz, yy: torch.where(zz > 0, 1.0, -slope).to(zz)),
+        ]  # fmt: skip
+    for wrong in spec.wrong_powers:
+        alternatives.append(
+            Alternative("wrong_power", f"{what} has another exponent",
+                        lambda zz, yy, w=wrong: w(zz))
+        )  # fmt: skip
     if name == "sigmoid":
         alternatives += [
             Alternative("missing_product_term", f"{what} is s (1 - s), and one factor is missing",
@@ -373,84 +397,111 @@ def _logsumexp(p, step, out, g):
     return [(x, mul(p, spread(p, g, step), weights, "local"))]
 
 
+def softmax_product(q: Tensor, g: Tensor, axis: int) -> Tensor:
+    """Softmax's Jacobian at the probabilities q, times g."""
+    return q * (g - (g * q).sum(axis, keepdim=True))
+
+
 @rule("softmax")
 def _softmax(p, step, out, g):
-    return [(step.arguments[0], softmax_gradient(p, out, g, step.details["axis"]))]
+    return [(step.arguments[0], softmax_gradient(p, step.arguments[0], out, g,
+                                                  step.details["axis"]))]  # fmt: skip
 
 
-def softmax_gradient(p: Program, y: Ref, g: Ref, axis: int) -> Ref:
+def softmax_gradient(p: Program, x: Ref, y: Ref, g: Ref, axis: int) -> Ref:
     """p * (G - sum(G * p)), in the steps of that formula."""
     weighted = mul(p, g, y, "inner")
     inner = total(p, weighted, (axis,), True, "cross")
     difference = p.emit(
         "sub", lambda a, b: a - b, g, inner, role="cross",
         alternatives=(
-            Alternative("missing_cross_terms", "only the diagonal p(1 - p) is used",
+            Alternative("missing_cross_terms", "the sum over the other entries is left out",
                         lambda a, b: a),
         ),
     )  # fmt: skip
 
-    def diagonal(d, probability, gradient):
+    def diagonal(d, probability, gradient, logits):
         return gradient * probability * (1 - probability)
 
+    def along(other):
+        def rule(d, y, g, z):
+            q = torch.softmax(z, other)
+            return q * (g - (g * q).sum(other, keepdim=True))
+
+        return rule
+
     return p.emit(
-        "mul3", lambda d, y, g: y * d, difference, y, g, role="local", called="softmax",
+        "mul3", lambda d, y, g, z: y * d, difference, y, g, x, role="local", called="softmax",
         alternatives=(
+            *[Alternative("wrong_axis", f"softmax runs over axis {other}, not {axis}",
+                          along(other)) for other in range(p[x].dim()) if other != axis],
             Alternative("missing_cross_terms", "only the diagonal p(1 - p) of softmax's Jacobian "
                         "is used", diagonal),
+            Alternative("derivative_at_wrong_point", "softmax is applied twice",
+                        lambda d, y, g, z: softmax_product(torch.softmax(y, axis), g, axis)),
             Alternative("missing_local_derivative", "softmax's derivative is left out",
-                        lambda d, y, g: g),
+                        lambda d, y, g, z: g),
             Alternative("missing_local_derivative", "the factor p is left out",
-                        lambda d, y, g: d),
+                        lambda d, y, g, z: d),
             Alternative("applied_twice", "the factor p is multiplied in twice",
-                        lambda d, y, g: y * y * d),
+                        lambda d, y, g, z: y * y * d),
             Alternative("applied_twice", "softmax's Jacobian is applied twice",
-                        lambda d, y, g: (y * (y * d - (y * d * y).sum(axis, keepdim=True)))),
+                        lambda d, y, g, z: (y * (y * d - (y * d * y).sum(axis, keepdim=True)))),
             Alternative("sign_error", "the sum is added, not subtracted",
-                        lambda d, y, g: y * (2 * g - d)),
+                        lambda d, y, g, z: y * (2 * g - d)),
             Alternative("missing_cross_terms", "only the factor -p² of the diagonal is subtracted",
-                        lambda d, y, g: y * g - y * y),
+                        lambda d, y, g, z: y * g - y * y),
             Alternative("other_variant", "this is the rule of log-softmax",
-                        lambda d, y, g: g - y * g.sum(axis, keepdim=True)),
+                        lambda d, y, g, z: g - y * g.sum(axis, keepdim=True)),
             Alternative("missing_upstream", "the upstream is left out of the sum",
-                        lambda d, y, g: y * g - y * y.sum(axis, keepdim=True)),
+                        lambda d, y, g, z: y * g - y * y.sum(axis, keepdim=True)),
         ),
     )  # fmt: skip
 
 
 @rule("log_softmax")
 def _log_softmax(p, step, out, g):
-    return [(step.arguments[0], log_softmax_gradient(p, out, g, step.details["axis"]))]
+    return [(step.arguments[0], log_softmax_gradient(p, step.arguments[0], out, g,
+                                                      step.details["axis"]))]  # fmt: skip
 
 
-def log_softmax_gradient(p: Program, y: Ref, g: Ref, axis: int) -> Ref:
+def log_softmax_gradient(p: Program, x: Ref, y: Ref, g: Ref, axis: int) -> Ref:
     """G - p * sum(G), in the steps of that formula."""
     probability = p.emit("softmax", torch.exp, y, called="softmax")
     inner = total(p, g, (axis,), True, "cross")
     product = mul(p, probability, inner, "operand")
     return p.emit(
-        "sub3", lambda g, t, q: g - t, g, product, probability, role="target",
+        "sub3", lambda g, t, q, z: g - t, g, product, probability, x, role="target",
         alternatives=(
+            Alternative("derivative_at_wrong_point", "softmax is applied twice",
+                        lambda g, t, q, z: g - torch.softmax(q, axis) * g.sum(axis, keepdim=True)),
+            Alternative("derivative_at_wrong_point", "the logits stand where their softmax belongs",
+                        lambda g, t, q, z: g - z * g.sum(axis, keepdim=True)),
+            Alternative("missing_local_derivative", "the exponentials stand where softmax belongs",
+                        lambda g, t, q, z: g - z.exp() * g.sum(axis, keepdim=True)),
+            *[Alternative("wrong_axis", f"softmax runs over axis {other}, not {axis}",
+                          lambda g, t, q, z, o=other: g - torch.softmax(z, o) * g.sum(
+                              axis, keepdim=True)) for other in range(p[x].dim()) if other != axis],
             Alternative("missing_cross_terms", "only the diagonal 1 - p is used",
-                        lambda g, t, q: g * (1 - q)),
+                        lambda g, t, q, z: g * (1 - q)),
             Alternative("other_variant", "this is the rule of softmax",
-                        lambda g, t, q: q * (g - (g * q).sum(axis, keepdim=True))),
+                        lambda g, t, q, z: q * (g - (g * q).sum(axis, keepdim=True))),
             Alternative("missing_upstream", "the upstream is left out of the sum",
-                        lambda g, t, q: g - q),
+                        lambda g, t, q, z: g - q),
             Alternative("missing_local_derivative", "log-softmax's derivative is left out",
-                        lambda g, t, q: g),
-            Alternative("sign_error", "one term has the wrong sign", lambda g, t, q: g + t),
-            Alternative("sign_error", "one term has the wrong sign", lambda g, t, q: -g - t),
+                        lambda g, t, q, z: g),
+            Alternative("sign_error", "one term has the wrong sign", lambda g, t, q, z: g + t),
+            Alternative("sign_error", "one term has the wrong sign", lambda g, t, q, z: -g - t),
             Alternative("applied_twice", "softmax's own Jacobian is multiplied in as well",
-                        lambda g, t, q: q * ((g - t) - ((g - t) * q).sum(axis, keepdim=True))),
+                        lambda g, t, q, z: q * ((g - t) - ((g - t) * q).sum(axis, keepdim=True))),
             Alternative("applied_twice", "softmax's slope p(1 - p) is multiplied in as well",
-                        lambda g, t, q: (g - t) * q * (1 - q)),
+                        lambda g, t, q, z: (g - t) * q * (1 - q)),
             Alternative("missing_path", "the path through the sum of exponentials is left out",
-                        lambda g, t, q: g),
+                        lambda g, t, q, z: g),
             Alternative("missing_target", "the target is not subtracted",
-                        lambda g, t, q: -t),
+                        lambda g, t, q, z: -t),
             Alternative("missing_cross_terms", "only the entries of the targets get a gradient",
-                        lambda g, t, q: torch.where(g != 0, g - t, torch.zeros_like(g))),
+                        lambda g, t, q, z: torch.where(g != 0, g - t, torch.zeros_like(g))),
         ),
     )  # fmt: skip
 
@@ -538,46 +589,49 @@ def normalise_gradient(
         average = mul(p, total(p, g, axes, True, "stat"), 0.0, "absent")
     alternatives = [
         Alternative("norm_stats_detached", "the statistics are treated as constants",
-                    lambda g, m, t, i, a: g),
+                    lambda g, m, t, i, a, r: g),
         Alternative("norm_var_term_missing", "the path through the variance is left out",
-                    lambda g, m, t, i, a: g - m),
+                    lambda g, m, t, i, a, r: g - m),
         Alternative("sign_error", "the term of the variance has the wrong sign",
-                    lambda g, m, t, i, a: g - m + t),
+                    lambda g, m, t, i, a, r: g - m + t),
         Alternative("missing_path", "only the terms of the statistics are there",
-                    lambda g, m, t, i, a: -m - t),
+                    lambda g, m, t, i, a, r: -m - t),
         Alternative("double_counted", "the term of the variance is subtracted twice",
-                    lambda g, m, t, i, a: g - m - 2 * t),
+                    lambda g, m, t, i, a, r: g - m - 2 * t),
         Alternative("missing_scale_factor", "xhat is left out of the term of the variance",
-                    lambda g, m, t, i, a: g - m - i),
+                    lambda g, m, t, i, a, r: g - m - i),
         Alternative("missing_upstream", "the upstream is left out of the term of the variance",
-                    lambda g, m, t, i, a: g - m - a * a.square().mean(axes, keepdim=True)),
+                    lambda g, m, t, i, a, r: g - m - a * a.square().mean(axes, keepdim=True)),
+        *[Alternative("wrong_power", f"the term of the variance has the factor (1/std)^{1 + k} too "
+                      "often or too rarely", lambda g, m, t, i, a, r, k=k: g - m - t * r**k)
+          for k in (-2, -1, 1, 2)],
         Alternative("wrong_scale_factor", "the term of the variance is halved",
-                    lambda g, m, t, i, a: g - m - t / 2),
+                    lambda g, m, t, i, a, r: g - m - t / 2),
     ]  # fmt: skip
     for other in other_axes(axes, p[x].dim()):
         alternatives += _over_other_axes(other, axes, centred)
     if centred:
         alternatives += [
             Alternative("norm_mean_term_missing", "the path through the mean is left out",
-                        lambda g, m, t, i, a: g - t),
+                        lambda g, m, t, i, a, r: g - t),
             Alternative("sign_error", "the term of the mean has the wrong sign",
-                        lambda g, m, t, i, a: g + m - t),
+                        lambda g, m, t, i, a, r: g + m - t),
             Alternative("sign_error", "both terms of the statistics have the wrong sign",
-                        lambda g, m, t, i, a: g + m + t),
+                        lambda g, m, t, i, a, r: g + m + t),
             Alternative("double_counted", "the term of the mean is subtracted twice",
-                        lambda g, m, t, i, a: g - 2 * m - t),
+                        lambda g, m, t, i, a, r: g - 2 * m - t),
         ]  # fmt: skip
     else:
         alternatives = [
             Alternative("norm_var_term_missing", "the path through the mean square is left out",
-                        lambda g, m, t, i, a: g),
+                        lambda g, m, t, i, a, r: g),
             Alternative("other_variant", "this subtracts the mean of the upstream, as LayerNorm "
                         "does, but this forward has no mean",
-                        lambda g, m, t, i, a: g - g.mean(axes, keepdim=True) - t),
+                        lambda g, m, t, i, a, r: g - g.mean(axes, keepdim=True) - t),
             *alternatives,
         ]  # fmt: skip
     bracket = p.emit(
-        "bracket", lambda g, m, t, i, a: g - m - t, g, average, product, inner, xhat,
+        "bracket", lambda g, m, t, i, a, r: g - m - t, g, average, product, inner, xhat, rstd,
         role="bracket", alternatives=tuple(alternatives),
     )  # fmt: skip
     bessel = math.sqrt((count - 1) / count) if count > 1 else 1.0
@@ -620,13 +674,13 @@ def _over_other_axes(other, axes, centred: bool) -> list[Alternative]:
         return v.mean(other, keepdim=True)
 
     found = [
-        Alternative("wrong_axis", what, lambda g, m, t, i, a: g - m - a * average(g * a)),
+        Alternative("wrong_axis", what, lambda g, m, t, i, a, r: g - m - a * average(g * a)),
     ]  # fmt: skip
     if centred:
         found += [
             Alternative("wrong_axis", what,
-                        lambda g, m, t, i, a: g - average(g) - a * average(g * a)),
-            Alternative("wrong_axis", what, lambda g, m, t, i, a: g - average(g) - t),
+                        lambda g, m, t, i, a, r: g - average(g) - a * average(g * a)),
+            Alternative("wrong_axis", what, lambda g, m, t, i, a, r: g - average(g) - t),
         ]  # fmt: skip
     return found
 

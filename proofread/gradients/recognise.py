@@ -16,7 +16,7 @@ from torch import Tensor
 
 from proofread.gradients import derive
 from proofread.gradients.program import Program, Ref
-from proofread.gradients.unary import RECOGNISABLE, UNARY
+from proofread.gradients.unary import RECOGNISABLE, UNARY, leaky
 
 TextbookRule = Callable[[Program, Ref, Ref], list[tuple[Ref, Ref]]]
 ATOMIC = {"softmax", "log_softmax", "normalise", "unary", "bce", "leaf", "view", "permute"}
@@ -61,9 +61,11 @@ def _softmax(p: Program, x: Ref, y: Ref) -> TextbookRule | None:
         if a.shape[axis] < 2:
             continue
         if _same(torch.softmax(a, axis), b):
-            return lambda p, out, g, axis=axis: [(x, derive.softmax_gradient(p, out, g, axis))]
+            return lambda p, out, g, axis=axis: [(x, derive.softmax_gradient(p, x, out, g, axis))]
         if _same(torch.log_softmax(a, axis), b):
-            return lambda p, out, g, axis=axis: [(x, derive.log_softmax_gradient(p, out, g, axis))]
+            return lambda p, out, g, axis=axis: [
+                (x, derive.log_softmax_gradient(p, x, out, g, axis))
+            ]
     return None
 
 
@@ -73,6 +75,15 @@ def _elementwise(a: Tensor, b: Tensor, x: Ref) -> TextbookRule | None:
     for name in RECOGNISABLE:
         if _same(UNARY[name].function(a), b):
             return lambda p, out, g, name=name: [(x, derive.unary_gradient(p, name, x, out, g))]
+    positive = a > 0
+    slopes = b[~positive] / a[~positive]
+    if positive.any() and _same(a[positive], b[positive]) and slopes.numel() > 1:
+        slope = float(slopes[0])
+        if 0 < slope < 1 and _same(slopes, slopes[:1].expand_as(slopes)):
+            spec = leaky(slope)
+            return lambda p, out, g: [
+                (x, derive.unary_gradient(p, "leaky_relu", x, out, g, spec))
+            ]
     return None
 
 
@@ -231,6 +242,6 @@ def _cross_entropy_rule(x: Ref, target: Ref, sign: int) -> TextbookRule:
             return empty.scatter(-1, t.unsqueeze(-1), gradient.unsqueeze(-1))
 
         onehot = p.emit("onehot", scatter, g, target, log_p, called="one-hot")
-        return [(x, derive.log_softmax_gradient(p, log_p, onehot, axis))]
+        return [(x, derive.log_softmax_gradient(p, x, log_p, onehot, axis))]
 
     return rule

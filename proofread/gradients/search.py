@@ -102,7 +102,7 @@ def explain(u: Tensor, problem: Problem, tolerance: float) -> list[Finding]:
     for candidate, value in problem.candidates():
         if same(u, value, tolerance):
             found.append(Finding(candidate.label, candidate.what, candidate.rank))
-            found += [Finding(a, candidate.what, candidate.rank + 4) for a in candidate.also]
+            found += [Finding(a, candidate.what, candidate.rank + 1) for a in candidate.also]
         elif u.shape == value.shape and (c := ratio(u, value, tolerance)) is not None:
             if not same(c * value, right, tolerance):
                 scaled.append((candidate, c))
@@ -219,7 +219,8 @@ def _updated_weights(u: Tensor, problem: Problem, tolerance: float) -> list[Find
         if i != program.wrt.i:
             moved = _backward_reads(program, weight, slope)
             if moved is not None:
-                rate = ratio(problem.right - u, moved, 10 * tolerance)
+                # Each product reads the weight once, so a step moves the gradient in proportion.
+                rate = ratio(u - problem.right, moved - problem.right, 10 * tolerance)
                 if rate is not None and _large(problem.right - u, u, tolerance):
                     found.append(Finding("used_updated_weights", what, 26))
                     continue
@@ -246,8 +247,8 @@ def _slope(problem: Problem, weight: Ref) -> Tensor | None:
 
 
 def _backward_reads(program: Program, weight: Ref, slope: Tensor) -> Tensor | None:
-    """Run the backward with the weight's gradient wherever it reads the weight itself."""
-    overlay = {weight.i: slope}
+    """Run the backward with the weight moved by its gradient wherever it reads the weight."""
+    overlay = {weight.i: program[weight] + slope}
     for j in range(weight.i + 1, program.upstream.i):
         step = program.steps[j]
         if step.kind in ("view", "permute", "expand") and step.operands()[0].i in overlay:

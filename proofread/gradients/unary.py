@@ -26,6 +26,7 @@ class Unary:
     from_output: Function | None = None
     terms: tuple[Function, ...] = ()
     relatives: tuple[str, ...] = ()
+    wrong_powers: tuple[Function, ...] = ()
 
 
 def _phi(z: Tensor) -> Tensor:
@@ -77,14 +78,19 @@ UNARY: dict[str, Unary] = {
     "exp": Unary(torch.exp, torch.exp, lambda y: y, relatives=("expm1",)),
     "expm1": Unary(torch.expm1, torch.exp, lambda y: y + 1),
     "log": Unary(
-        torch.log, lambda z: 1 / z, lambda y: torch.exp(-y), relatives=("log2", "log1p", "log10")
+        torch.log, lambda z: 1 / z, lambda y: torch.exp(-y), relatives=("log2", "log1p", "log10"),
+        wrong_powers=(lambda z: z, lambda z: 1 / (z * z)),
     ),
     "log2": Unary(torch.log2, lambda z: 1 / (z * math.log(2)), relatives=("log", "log10")),
     "log10": Unary(torch.log10, lambda z: 1 / (z * math.log(10)), relatives=("log", "log2")),
     "log1p": Unary(torch.log1p, lambda z: 1 / (1 + z), lambda y: torch.exp(-y), relatives=("log",)),
-    "sqrt": Unary(torch.sqrt, lambda z: 0.5 * z**-0.5, lambda y: 0.5 / y),
-    "rsqrt": Unary(torch.rsqrt, lambda z: -0.5 * z**-1.5, lambda y: -0.5 * y**3),
-    "reciprocal": Unary(torch.reciprocal, lambda z: -1 / (z * z), lambda y: -y * y),
+    "sqrt": Unary(torch.sqrt, lambda z: 0.5 * z**-0.5, lambda y: 0.5 / y, wrong_powers=(
+        lambda z: 0.5 * z**0.5, lambda z: 0.5 / z, lambda z: 0.5 * z**-1.5, lambda z: z**-0.5 )),
+    "rsqrt": Unary(torch.rsqrt, lambda z: -0.5 * z**-1.5, lambda y: -0.5 * y**3, wrong_powers=(
+        lambda z: -0.5 * z**-0.5, lambda z: -0.5 / z, lambda z: -0.5 * z**-2,
+        lambda z: -0.5 * z**-2.5)),
+    "reciprocal": Unary(torch.reciprocal, lambda z: -1 / (z * z), lambda y: -y * y, wrong_powers=(
+        lambda z: -1 / z, lambda z: -1 / z**3, lambda z: -1 / z**4)),
     "silu": Unary(
         F.silu,
         lambda z: torch.sigmoid(z) + z * _sigmoid_slope(z),
@@ -154,6 +160,16 @@ UNARY: dict[str, Unary] = {
     "erf": Unary(torch.erf, lambda z: 2 / math.sqrt(math.pi) * torch.exp(-z * z)),
     "atan": Unary(torch.atan, lambda z: 1 / (1 + z * z)),
 }  # fmt: skip
+
+
+def leaky(slope: float) -> Unary:
+    """Leaky ReLU with another slope than the usual one."""
+    return Unary(
+        lambda z: torch.where(z > 0, z, slope * z),
+        lambda z: torch.where(z > 0, 1.0, slope).to(z),
+        relatives=("relu", "leaky_relu", "elu"),
+    )
+
 
 # Functions that tell values apart well enough to recognise a forward written by hand.
 RECOGNISABLE = (
