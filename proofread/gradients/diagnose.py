@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,9 +52,9 @@ def diagnose(
     >>> diagnose(X.T @ G / 3, lambda X, W: X @ W, {"X": X, "W": W}, wrt="W", upstream=G)
     Diagnosis(ok=False, wrt='W', mistakes=[extra_mean])
     """
-    case = intake.case_of(backward, forward, inputs, wrt, upstream)
-    trial = case.trial(case.inputs, case.upstream)
-    verdict = _judge(case, trial)
+    with _one_thread():
+        case = intake.case_of(backward, forward, inputs, wrt, upstream)
+        verdict = _judge(case, case.trial(case.inputs, case.upstream))
     trial = verdict.trial
     right = trial.right
     shape = tuple(right.shape)
@@ -69,6 +70,17 @@ def diagnose(
         notes=[*case.notes, *verdict.notes],
         where=where if found else "",
     )
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Thousands of tiny operations only lose by waiting for each other's threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _judge(case: intake.Case, trial: experiments.Trial) -> _Verdict:

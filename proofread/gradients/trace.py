@@ -43,6 +43,10 @@ class _Recorder(TorchDispatchMode):
         self.known: dict[int, Ref] = {}
         self.alive: list[Any] = []
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # to skip it, PyTorch would import all of its compiler, for a second
+
     def know(self, tensor: Tensor, ref: Ref) -> None:
         self.known[id(tensor)] = ref
         self.alive.append(tensor)
