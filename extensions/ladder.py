@@ -1,7 +1,7 @@
 """The ladder's table, from the file that `python -m benchmarks.ladder` wrote.
 
-    /// ladder
-    ///
+/// ladder
+///
 """
 
 import json

@@ -5,6 +5,7 @@ markup and runs no math script. A formula that Temml refuses is a warning with f
 line, which fails a strict build, and shows as its source on the page.
 """
 
+import html
 from functools import cache
 from pathlib import Path
 from xml.etree.ElementTree import Element
@@ -61,7 +62,9 @@ class MathmlTreeprocessor(Treeprocessor):
 
     def replace(self, element: Element) -> None:
         start, end = DELIMITERS[element.tag]
-        latex = (element.text or "").strip().removeprefix(start).removesuffix(end).strip()
+        # Arithmatex escapes what it takes for HTML: a formula's & and <.
+        latex = html.unescape(element.text or "").strip()
+        latex = latex.removeprefix(start).removesuffix(end).strip()
         try:
             mathml = to_mathml(latex, element.tag == "div")
         except ValueError as problem:
