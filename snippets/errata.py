@@ -10,7 +10,9 @@ import torch
 
 
 # --8<-- [start:sign]
-def loss_after_a_step(sign: float) -> tuple[float, float]:
+def loss_after_a_step(
+    sign: float,
+) -> tuple[float, float]:
     """J before and after a step along sign * 2 * (U - Y) / N.
 
     >>> before, after = loss_after_a_step(sign=+1.0)
@@ -20,7 +22,9 @@ def loss_after_a_step(sign: float) -> tuple[float, float]:
     >>> after < before
     False
     """
-    X = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
+    X = torch.tensor(
+        [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]
+    )
     Y = torch.tensor([[1.0], [0.0], [2.0]])
     w = torch.tensor([[1.0], [0.5]])
 
@@ -30,7 +34,9 @@ def loss_after_a_step(sign: float) -> tuple[float, float]:
     U = torch.relu(X @ w)
     dJ_dU = sign * 2 * (U - Y) / len(X)
     dJ_dw = X.T @ (dJ_dU * (X @ w > 0))
-    return loss(w).item(), loss(w - 0.001 * dJ_dw).item()
+    return loss(w).item(), loss(
+        w - 0.001 * dJ_dw
+    ).item()
 
 
 # --8<-- [end:sign]
@@ -64,14 +70,18 @@ def loss_with_targets(*shape: int) -> tuple:
     output = torch.tensor([[1.0], [2.0], [3.0], [4.0]])
     targets = torch.arange(1.0, 5.0).reshape(shape)
     difference = output.squeeze(1) - targets
-    return difference.shape, difference.pow(2).mean().item()
+    return difference.shape, difference.pow(
+        2
+    ).mean().item()
 
 
 # --8<-- [end:targets]
 
 
 # --8<-- [start:squeeze]
-def difference_after_squeeze(N: int, M: int) -> torch.Size:
+def difference_after_squeeze(
+    N: int, M: int
+) -> torch.Size:
     """The shape of A.squeeze() - Y for Y of shape (N,).
 
     >>> difference_after_squeeze(5, 1)

@@ -15,7 +15,8 @@ from torch import Tensor
 class Linear:
     """Z = XW + b.
 
-    >>> layer = Linear(torch.tensor([[2.], [-1.]]), torch.tensor([-1.]))
+    >>> W = torch.tensor([[2.], [-1.]])
+    >>> layer = Linear(W, torch.tensor([-1.]))
     >>> layer(torch.tensor([[1., 2.], [3., 4.]]))
     tensor([[-1.],
             [ 1.]])
@@ -28,7 +29,9 @@ class Linear:
     """
 
     def __init__(
-        self, W: Float[Tensor, "D M"], b: Float[Tensor, "M"]
+        self,
+        W: Float[Tensor, "D M"],
+        b: Float[Tensor, "M"],
     ):
         self.W, self.b = W, b
 
@@ -94,7 +97,7 @@ class Mse:
     ) -> Float[Tensor, ""]:
         if A.numel() == 0:
             raise ValueError(
-                f"mse of no rows: A is {A.shape}"
+                f"A needs a row, got {A.shape}"
             )
         self.A, self.Y = A, Y
         return (A - Y).square().mean()
@@ -110,9 +113,10 @@ class Mse:
 class Model:
     """Layers in a row, then a loss.
 
-    >>> W, b = torch.tensor([[2.], [-1.]]), torch.tensor([-1.])
+    >>> W = torch.tensor([[2.], [-1.]])
+    >>> b = torch.tensor([-1.])
     >>> model = Model([Linear(W, b), Relu()], Mse())
-    >>> X = torch.tensor([[1., 2.], [3., 4.], [5., 6.], [7., 8.]])
+    >>> X = torch.arange(1.0, 9.0).reshape(4, 2)
     >>> model(X, torch.tensor([[1.], [3.], [0.], [7.]]))
     tensor(4.5000)
     >>> dJ_dX = model.backward()
@@ -152,8 +156,9 @@ def linear_g(
 ) -> None:
     """Leave every gradient on the tensor it belongs to.
 
-    >>> W, b = torch.tensor([[2.], [-1.]]), torch.tensor([-1.])
-    >>> X = torch.tensor([[1., 2.], [3., 4.], [5., 6.], [7., 8.]])
+    >>> W = torch.tensor([[2.], [-1.]])
+    >>> b = torch.tensor([-1.])
+    >>> X = torch.arange(1.0, 9.0).reshape(4, 2)
     >>> Y = torch.tensor([[1.], [3.], [0.], [7.]])
     >>> Z = X @ W + b
     >>> A = torch.relu(Z)
@@ -207,10 +212,12 @@ def copied_tensor_g() -> bool:
 class LinearFunction(torch.autograd.Function):
     """The same layer, for PyTorch's own backward().
 
-    >>> X = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
-    >>> W = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
-    >>> b = torch.randn(4, dtype=torch.float64, requires_grad=True)
-    >>> torch.autograd.gradcheck(LinearFunction.apply, (X, W, b))
+    >>> X, W, b = (
+    ...     torch.randn(*shape).double().requires_grad_()
+    ...     for shape in ((5, 3), (3, 4), (4,))
+    ... )
+    >>> layer = LinearFunction.apply
+    >>> torch.autograd.gradcheck(layer, (X, W, b))
     True
     """
 

@@ -23,9 +23,12 @@ def mse_by_row(
     tensor(6.)
     """
     errors = []
-    for a, y in zip(A.tolist(), Y.tolist(), strict=True):
+    for a, y in zip(
+        A.tolist(), Y.tolist(), strict=True
+    ):
         squares = [
-            (p - q) ** 2 for p, q in zip(a, y, strict=True)
+            (p - q) ** 2
+            for p, q in zip(a, y, strict=True)
         ]
         errors.append(sum(squares) / len(squares))
     return A.new_tensor(sum(errors) / len(errors))
@@ -46,7 +49,9 @@ def mse(
     tensor(6.)
     """
     if A.numel() == 0:
-        raise ValueError(f"A needs a row, got {A.shape}")
+        raise ValueError(
+            f"A needs a row, got {A.shape}"
+        )
     return (A - Y).square().mean()
 
 
@@ -59,10 +64,11 @@ def grad_A_by_entry(
 ) -> Float[Tensor, "N M"]:
     """One entry at a time.
 
-    >>> A = torch.tensor([[3.], [1.], [5.], [2.]])
-    >>> Y = torch.tensor([[1.], [5.], [5.], [4.]])
-    >>> grad_A_by_entry(A, Y).squeeze()
-    tensor([ 1., -2.,  0., -1.])
+    >>> A = torch.tensor([[3., 1.], [5., 2.]])
+    >>> Y = torch.tensor([[1., 5.], [5., 4.]])
+    >>> grad_A_by_entry(A, Y)
+    tensor([[ 1., -2.],
+            [ 0., -1.]])
     """
     N, M = A.shape
     dJ_dA = torch.empty_like(A)
@@ -89,7 +95,9 @@ def grad_A_by_row(
             [ 0., -1.]])
     """
     N, M = A.shape
-    rows = [2 / (N * M) * (A[i] - Y[i]) for i in range(N)]
+    rows = [
+        2 / (N * M) * (A[i] - Y[i]) for i in range(N)
+    ]
     return torch.stack(rows)
 
 
