@@ -40,7 +40,7 @@ def to_mathml(latex: str, display: bool = False) -> str:
 
     >>> to_mathml("x")
     '<math><mi>x</mi></math>'
-    >>> to_mathml(r"\\frac{x")
+    >>> to_mathml(r"\frac{x")
     Traceback (most recent call last):
     ...
     ValueError: Unexpected end of input in a macro argument, expected '}' at end of input: \frac{x

@@ -1,5 +1,4 @@
 # ---
-# title: Train on digits
 # jupyter:
 #   jupytext:
 #     text_representation:
@@ -85,7 +84,7 @@ def start() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 # %% [markdown]
-# By hand, with the [layers](../derivations/layers.md) of this site:
+# By hand, with the [layers](../../derivations/layers/) of this site:
 
 # %%
 linear = Linear(*start())
