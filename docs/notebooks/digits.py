@@ -22,6 +22,7 @@
 
 # %%
 import os
+import sys
 
 import matplotlib.pyplot as plt
 import torch
@@ -91,7 +92,7 @@ linear = Linear(*start())
 model = Model([linear, Relu()], Mse())
 
 by_hand = []
-for _ in tqdm(range(STEPS), desc="by hand", mininterval=1):
+for _ in tqdm(range(STEPS), desc="by hand", file=sys.stdout):
     by_hand.append(model(X[train], Y[train]).item())
     model.backward()
     linear.W -= RATE * linear.dJ_dW
@@ -104,7 +105,7 @@ for _ in tqdm(range(STEPS), desc="by hand", mininterval=1):
 W, b = (parameter.requires_grad_() for parameter in start())
 
 by_autograd = []
-for _ in tqdm(range(STEPS), desc="autograd", mininterval=1):
+for _ in tqdm(range(STEPS), desc="autograd", file=sys.stdout):
     J = (torch.relu(X[train] @ W + b) - Y[train]).square().mean()
     by_autograd.append(J.item())
     dJ_dW, dJ_db = torch.autograd.grad(J, (W, b))
