@@ -65,9 +65,11 @@ def test_pages_fit_and_are_quiet(browser, address, site, width, scheme):
     # What the next page cuts short did not fail.
     page.on(
         "requestfailed",
-        lambda request: None
-        if "ERR_ABORTED" in (request.failure or "")
-        else problems.append((page.url, request.url)),
+        lambda request: (
+            None
+            if "ERR_ABORTED" in (request.failure or "")
+            else problems.append((page.url, request.url))
+        ),
     )
     page.on(
         "request",
