@@ -63,18 +63,23 @@ print(f"{len(train)} rows to train on, {len(test)} to test on, {D} pixels each")
 # %%
 figure, axes = plt.subplots(2, 8, figsize=(8, 2.4), layout="constrained")
 for axis, i in zip(axes.flat, train[:16], strict=True):
-    axis.imshow(X[i].reshape(side, side), cmap="gray_r")
+    axis.imshow(X[i].reshape(side, side).numpy(), cmap="gray_r")
     axis.set_title(digits[i].item(), fontsize=9)
     axis.axis("off")
 
 # %% [markdown]
 # ## One start, two ways
 #
-# Both runs begin with the same weights, and both take the same steps: `W -= rate * dJ_dW`. They differ in one thing only: who
+# Both runs begin with the same weights, and both take the same steps: `W -= RATE * dJ_dW`. They differ in one thing only: who
 # computes the gradient.
+#
+# How large may a step be? Too large, and the loss goes up. The curvature of this loss is at most twice the mean squared length of
+# a row (with a 1 for the bias), divided by the number of outputs, and a rate below 2 over the curvature is safe. So the rate
+# follows from the data.
 
 # %%
-RATE, STEPS = 1.0, 300
+RATE = (M / (X[train].square().sum(1).mean() + 1)).item()
+STEPS = 300
 
 
 def start() -> tuple[torch.Tensor, torch.Tensor]:
@@ -139,7 +144,7 @@ axis.legend(frameon=False)
 figure, axes = plt.subplots(2, 5, figsize=(8, 3.4), layout="constrained")
 limit = linear.W.abs().max()
 for digit, axis in enumerate(axes.flat):
-    picture = linear.W[:, digit].reshape(side, side)
+    picture = linear.W[:, digit].reshape(side, side).numpy()
     axis.imshow(picture, cmap="RdBu", vmin=-limit, vmax=limit)
     axis.set_title(digit, fontsize=9)
     axis.axis("off")
