@@ -14,7 +14,7 @@ NOTEBOOK = ROOT / "docs/notebooks/digits.py"
 def run(monkeypatch, data):
     monkeypatch.setenv("MPLBACKEND", "agg")
     monkeypatch.setenv("DIGITS", data)
-    return runpy.run_path(NOTEBOOK)
+    return runpy.run_path(str(NOTEBOOK))
 
 
 def test_it_takes_mnist(monkeypatch):
