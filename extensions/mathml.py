@@ -5,7 +5,6 @@ markup and runs no math script. A formula that Temml refuses is a warning with f
 line, which fails a strict build, and shows as its source on the page.
 """
 
-import html
 from functools import cache
 from pathlib import Path
 from xml.etree.ElementTree import Element
@@ -23,7 +22,6 @@ function render(latex, display) {
     return temml.renderToString(latex, {displayMode: display, throwOnError: true});
 }
 """
-DELIMITERS = {"div": (r"\[", r"\]"), "span": (r"\(", r"\)")}
 
 
 @cache
@@ -57,14 +55,11 @@ class MathmlTreeprocessor(Treeprocessor):
 
     def run(self, root: Element) -> None:
         for element in root.iter():
-            if element.get("class") == "arithmatex" and element.tag in DELIMITERS:
+            if element.get("class") == "arithmatex":
                 self.replace(element)
 
     def replace(self, element: Element) -> None:
-        start, end = DELIMITERS[element.tag]
-        # Arithmatex escapes what it takes for HTML: a formula's & and <.
-        latex = html.unescape(element.text or "").strip()
-        latex = latex.removeprefix(start).removesuffix(end).strip()
+        latex = report.latex_of(element)
         try:
             mathml = to_mathml(latex, element.tag == "div")
         except ValueError as problem:
