@@ -26,12 +26,41 @@ from .parse import parse_atom
 from .problem import BadDeclaration, Unreadable
 
 KEYS = frozenset(
-    """sizes symbols forward arbitrary upstream indices latex functions defines conventions base
-    samples sets stationary""".split()
+    [
+        "sizes",
+        "symbols",
+        "forward",
+        "arbitrary",
+        "upstream",
+        "indices",
+        "latex",
+        "functions",
+        "defines",
+        "conventions",
+        "base",
+        "samples",
+        "sets",
+        "stationary",
+    ]
 )
 KINDS = frozenset(
-    """real positive probability one-hot index boolean integer ones zeros identity symmetric unit
-    unit-interval constant negative""".split()
+    [
+        "real",
+        "positive",
+        "probability",
+        "one-hot",
+        "index",
+        "boolean",
+        "integer",
+        "ones",
+        "zeros",
+        "identity",
+        "symmetric",
+        "unit",
+        "unit-interval",
+        "constant",
+        "negative",
+    ]
 )
 CONVENTIONS = {
     "denominator-layout": "the Jacobian of a vector by a vector is transposed",
@@ -43,9 +72,46 @@ CONVENTIONS = {
     "elementwise-product": "arrays of one shape side by side multiply elementwise",
 }
 GREEK = frozenset(
-    """alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi
-    pi rho sigma tau upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon
-    Phi Psi Omega ell""".split()
+    [
+        "alpha",
+        "beta",
+        "gamma",
+        "delta",
+        "epsilon",
+        "varepsilon",
+        "zeta",
+        "eta",
+        "theta",
+        "vartheta",
+        "iota",
+        "kappa",
+        "lambda",
+        "mu",
+        "nu",
+        "xi",
+        "pi",
+        "rho",
+        "sigma",
+        "tau",
+        "upsilon",
+        "phi",
+        "varphi",
+        "chi",
+        "psi",
+        "omega",
+        "Gamma",
+        "Delta",
+        "Theta",
+        "Lambda",
+        "Xi",
+        "Pi",
+        "Sigma",
+        "Upsilon",
+        "Phi",
+        "Psi",
+        "Omega",
+        "ell",
+    ]
 )
 ACCENT_WORDS = {"hat": "\\hat", "bar": "\\bar", "tilde": "\\tilde"}
 DEFAULT_SIZES = (5, 3, 4, 6, 7, 8, 9, 10, 11)
@@ -95,15 +161,18 @@ class Declarations:
         return hashlib.sha256((text + self._code()).encode()).hexdigest()
 
     def _code(self) -> str:
-        """The source of every module that the forward imports from beside the page."""
-        found = []
-        for name in sorted(set(re.findall(r"(?:from|import)\s+([\w.]+)", self._all_code()))):
-            for root in self.roots():
-                path = root / Path(*name.split("."))
-                for file in (path.with_suffix(".py"), path / "__init__.py"):
-                    if file.is_file():
-                        found.append(file.read_text(encoding="utf-8"))
-        return "\n".join(found)
+        """The source of every module beside the page that the forward reaches by imports."""
+        found: dict[Path, str] = {}
+        waiting = [self._all_code()]
+        while waiting:
+            for name in re.findall(r"^\s*(?:from|import)\s+([\w.]+)", waiting.pop(), re.MULTILINE):
+                for root in self.roots():
+                    path = root / Path(*name.split("."))
+                    for file in (path.with_suffix(".py"), path / "__init__.py"):
+                        if file not in found and file.is_file():
+                            found[file] = file.read_text(encoding="utf-8")
+                            waiting.append(found[file])
+        return "\n".join(found[file] for file in sorted(found))
 
     def _all_code(self) -> str:
         return "\n".join([self.forward, *self.functions.values()])
@@ -117,11 +186,13 @@ class Declarations:
     def words(self) -> frozenset[str]:
         """Declared names of several letters, which the lexer has to join."""
         found = set()
-        spelled = [*self.latex, *self.defines, *self.code_names, *self.sizes, *self.functions]
+        spelled = [*self.latex, *self.defines, *self.code_names, *self.functions]
+        spelled += self.first_world.sizes
         for text in spelled:
-            found |= {
-                word for word in re.findall(r"(?<![\\A-Za-z])[A-Za-z]{2,}[0-9]*", text)
-            } - {"text", "mathrm"}
+            found |= {word for word in re.findall(r"(?<![\\A-Za-z])[A-Za-z]{2,}[0-9]*", text)} - {
+                "text",
+                "mathrm",
+            }
         return frozenset(found)
 
     @cached_property
@@ -151,10 +222,10 @@ class Declarations:
         table: dict[Key, str] = {}
         for code in self.code_names:
             for text in _spellings(code):
-                table.setdefault(name_key(parse_atom(text, frozenset({code}))), code)
-        for code in self.sizes:
+                table.setdefault(name_key(parse_atom(text, _letters_of(code))), code)
+        for code in self.first_world.sizes:
             for text in _spellings(code)[:2]:
-                table.setdefault(name_key(parse_atom(text, frozenset({code}))), code)
+                table.setdefault(name_key(parse_atom(text, _letters_of(code))), code)
         for text, code in self.latex.items():
             table[name_key(parse_atom(text, self.words))] = code
         return table
@@ -168,20 +239,30 @@ class Declarations:
                 table[name_key(parse_atom(text, self.words))] = code
         return table
 
-    def callable_of(self, name: str) -> Callable:
-        """The Python function behind a declared LaTeX function name."""
-        namespace = self.first_world.namespace
+    def callable_of(self, name: str, namespace: Mapping | None = None) -> Callable:
+        """The Python function behind a declared LaTeX function name, in one world."""
+        namespace = namespace if namespace is not None else self.first_world.namespace
         source = self.functions.get(name, name)
         try:
             with _float64():
-                found = eval(source, dict(namespace))  # noqa: S307 - the author's own code
-        except Exception as problem:
+                found = eval(source, dict(namespace))
+        except Exception as problem:  # noqa: BLE001 - the author's code may raise anything
             raise BadDeclaration(
                 f"functions: `{name}` is `{source}`, which raised {_say(problem)}"
             ) from None
         if not callable(found):
             raise BadDeclaration(f"functions: `{name}` is `{source}`, which is no function")
         return found
+
+    def acts_on_rows(self, name: str) -> bool:
+        """Whether a declared function mixes the entries of a row, as softmax does."""
+        row = torch.tensor([0.3, -1.2, 0.7], dtype=torch.float64)
+        try:
+            act = self.callable_of(name)
+            whole, apart = act(row), torch.stack([act(entry) for entry in row])
+            return whole.shape == row.shape and not torch.allclose(whole, apart)
+        except Exception:  # noqa: BLE001 - it takes other arguments, so it is none
+            return False
 
     @cached_property
     def index_keys(self) -> dict[str, object]:
@@ -261,9 +342,7 @@ def _read_one(mapping: Mapping, folder: str) -> Declarations:
         forward=_text(mapping.get("forward"), "forward"),
         arbitrary=arbitrary,
         upstream=_strings(mapping.get("upstream"), "upstream"),
-        indices={
-            str(k): v for k, v in _mapping(mapping.get("indices") or {}, "indices").items()
-        },
+        indices={str(k): v for k, v in _mapping(mapping.get("indices") or {}, "indices").items()},
         latex=_strings(mapping.get("latex"), "latex"),
         functions=_strings(mapping.get("functions"), "functions"),
         defines=tuple(_words(mapping.get("defines"), "defines")),
@@ -306,7 +385,9 @@ def _text(value: object, where: str) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise BadDeclaration(f"{where}: {type(value).__name__} was given; lines of torch are needed")
+        raise BadDeclaration(
+            f"{where}: {type(value).__name__} was given; lines of torch are needed"
+        )
     return value
 
 
@@ -384,9 +465,14 @@ def squeeze(items: tree.Items | None) -> str:
     """A script as text, without spaces and without fonts."""
     if items is None:
         return ""
-    return re.sub(r"\\(text|mathrm|operatorname|mathit|textrm)\{(\w+)\}", r"\2", tree.to_latex(items)).replace(
-        " ", ""
-    )
+    return re.sub(
+        r"\\(text|mathrm|operatorname|mathit|textrm)\{(\w+)\}", r"\2", tree.to_latex(items)
+    ).replace(" ", "")
+
+
+def _letters_of(code: str) -> frozenset[str]:
+    """The words that a lexer has to keep together to read the spellings of a code name."""
+    return frozenset({code, *re.findall(r"[A-Za-z]{2,}", code)})
 
 
 def _spellings(code: str) -> list[str]:
@@ -403,7 +489,12 @@ def _spellings(code: str) -> list[str]:
     if label:
         for text in _spellings(label[1]):
             n = label[2]
-            found += [f"{text}_{{{n}}}", f"{text}^{{({n})}}", f"{text}^{{[{n}]}}", f"{text}^{{{n}}}"]
+            found += [
+                f"{text}_{{{n}}}",
+                f"{text}^{{({n})}}",
+                f"{text}^{{[{n}]}}",
+                f"{text}^{{{n}}}",
+            ]
             if n == "2":
                 found.pop()
     under = re.fullmatch(r"([A-Za-z]+)_([A-Za-z]+)", code)
@@ -495,7 +586,9 @@ def _sizes(declared: Declarations, grow: int) -> dict[str, int]:
             raise BadDeclaration(f"sizes: `{name}` is {given!r}; a whole number is needed")
         if isinstance(given, int):
             if not 1 <= given <= 200:
-                raise BadDeclaration(f"sizes: `{name}` is {given}; small sizes are needed, 1 to 200")
+                raise BadDeclaration(
+                    f"sizes: `{name}` is {given}; small sizes are needed, 1 to 200"
+                )
             sizes[name] = given + (grow if given > 1 else 0)
     for name, given in declared.sizes.items():
         if isinstance(given, str):
@@ -507,7 +600,7 @@ def _size_of(text: str, sizes: Mapping[str, int], where: str) -> int:
     if not re.fullmatch(r"[\w\s+*/()-]+", text):
         raise BadDeclaration(f"{where}: `{text}` is no size")
     try:
-        found = eval(text, {"__builtins__": {}}, dict(sizes))  # noqa: S307 - checked above
+        found = eval(text, {"__builtins__": {}}, dict(sizes))
     except Exception:
         raise BadDeclaration(
             f"{where}: `{text}` is no size; declared sizes are {', '.join(sizes) or 'none'}"

@@ -98,7 +98,7 @@ def split_front_matter(text: str) -> tuple[dict, str, int]:
     Raises:
         BadDeclaration: if the front matter is no YAML.
     """
-    match = re.match(r"---[ \t]*\r?\n(.*?\r?\n)?(---|\.\.\.)[ \t]*(\r?\n|\Z)", text, re.S)
+    match = re.match(r"---[ \t]*\r?\n(.*?\r?\n)?(---|\.\.\.)[ \t]*(\r?\n|\Z)", text, re.DOTALL)
     if not match:
         return {}, text, 1
     try:
@@ -118,9 +118,7 @@ def split_front_matter(text: str) -> tuple[dict, str, int]:
 def _notebook(text: str, path: str) -> Document:
     try:
         cells = json.loads(text)["cells"]
-        sources = [
-            (cell.get("cell_type"), "".join(cell.get("source", ""))) for cell in cells
-        ]
+        sources = [(cell.get("cell_type"), "".join(cell.get("source", ""))) for cell in cells]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise Unreadable(f"{path} is no notebook: its JSON has no list of cells") from None
     document = Document(path)
@@ -144,7 +142,7 @@ def _last_use(text: str, using: str) -> str:
 
 def _tex_declarations(text: str) -> dict:
     """The declarations of a LaTeX file: YAML in comments from `% proofread:` on."""
-    match = re.search(r"^%[ \t]?proofread:[ \t]*\n((?:%.*\n?)+)", text, re.M)
+    match = re.search(r"^%[ \t]?proofread:[ \t]*\n((?:%.*\n?)+)", text, re.MULTILINE)
     if not match:
         return {}
     lines = [re.sub(r"^% ?", "", line) for line in match.group(0).splitlines()]
@@ -162,7 +160,7 @@ _MASKS = re.compile(
     r"|^[ \t>]*(?:-{1,}8<-{1,})[^\n]*$"
     r"|<!--(?!\s*proofread:).*?-->"
     r"|<(?P<tag>script|style|pre|code)\b(?![^>]*math/tex)[^>]*>.*?</(?P=tag)>",
-    re.M | re.S,
+    re.MULTILINE | re.DOTALL,
 )
 _FORMULA = re.compile(
     r"(?P<order><!--\s*proofread:\s*(?P<said>.*?)-->)"
@@ -174,7 +172,7 @@ _FORMULA = re.compile(
     r"|(?<!\\)\\\\?\((?P<round>(?:(?!\n\s*\n).)*?)\\\\?\)"
     r"|\$`(?P<ticked>[^`]+)`\$"
     r"|(?<![\\$\w])\$(?![\s$])(?P<dollar>(?:\\.|[^$\\])+?)(?<![\s\\])\$(?![\d$])",
-    re.M | re.S,
+    re.MULTILINE | re.DOTALL,
 )
 
 
@@ -216,7 +214,7 @@ def find(
             continue
         inside, display = _inside(match)
         latex = expand(_unquote(inside), macros)
-        if re.fullmatch(r"(?:\s*\\(?:re)?newcommand.*|\s*\\def\b.*|\s*)", latex, re.S):
+        if re.fullmatch(r"(?:\s*\\(?:re)?newcommand.*|\s*\\def\b.*|\s*)", latex, re.DOTALL):
             continue
         if not display and not orders and not re.search(r"(?<![\\<>:!])=|\\equiv|:=", latex):
             continue
@@ -241,7 +239,9 @@ def _blank(text: str) -> str:
 
 def _unquote(latex: str) -> str:
     """Drop the signs of a block quote before each line."""
-    return re.sub(r"^[ \t]*>[ \t]?(?=\S)", " ", latex, flags=re.M) if "\n" in latex else latex
+    return (
+        re.sub(r"^[ \t]*>[ \t]?(?=\S)", " ", latex, flags=re.MULTILINE) if "\n" in latex else latex
+    )
 
 
 def _place(starts: list[int], offset: int) -> tuple[int, int]:
@@ -253,12 +253,14 @@ def _place(starts: list[int], offset: int) -> tuple[int, int]:
 
 def _tex_to_plain(text: str) -> str:
     """Turn orders into the form they have in Markdown, and drop comments and verbatim."""
-    text = re.sub(r"^%[ \t]*proofread:[ \t]*(\S.*)$", r"<!-- proofread: \1 -->", text, flags=re.M)
+    text = re.sub(
+        r"^%[ \t]*proofread:[ \t]*(\S.*)$", r"<!-- proofread: \1 -->", text, flags=re.MULTILINE
+    )
     text = re.sub(
         r"\\begin\{(verbatim|lstlisting|minted)\}.*?\\end\{\1\}",
         lambda found: _blank(found.group()),
         text,
-        flags=re.S,
+        flags=re.DOTALL,
     )
     return re.sub(r"(?<!\\)%[^\n]*", lambda found: _blank(found.group()), text)
 
@@ -358,5 +360,5 @@ def _argument(latex: str, start: int) -> tuple[str, int]:
         inside = _braced(latex, start)
         if inside is not None:
             return inside, start + len(inside) + 2
-    single = re.compile(r"\\[A-Za-z]+|\\.|.", re.S).match(latex, start)
+    single = re.compile(r"\\[A-Za-z]+|\\.|.", re.DOTALL).match(latex, start)
     return (single.group(), single.end()) if single else ("", start)

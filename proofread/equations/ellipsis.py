@@ -7,10 +7,10 @@ hole in it, which is then a sum, or a matrix, over all values of the hole.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from .problem import Unreadable
-from .tree import Add, Dots, Name, Node, Num, Product, Scripted, Term, rebuild, to_latex
+from .tree import Add, Dots, Factor, Items, Name, Node, Num, Product, Scripted, Term, rebuild, to_latex
 
 HOLE = "hole"
 ROW = "hole row"
@@ -121,8 +121,6 @@ def _lay(nodes: tuple, hole: str, found: list) -> Node:
     if not all(type(node) is type(first) for node in nodes):
         raise _no_pattern(nodes)
     if isinstance(first, Node):
-        from dataclasses import replace
-
         parts = {}
         for spot in fields(first):
             if spot.name in {"pos", "places"}:
@@ -163,6 +161,31 @@ def fill(node: Node, hole: str, value: Node) -> Node:
 
 
 def matrix_pattern(rows: list[list[Node | None]], pos: int) -> Pattern:
+    """The entry of an elided matrix; `w_{11}` beside `w_{DM}` counts twice.
+
+    Raises:
+        Unreadable: where the written entries follow no pattern.
+    """
+    try:
+        return _matrix_pattern(rows, pos)
+    except Unreadable:
+        apart = [[split_digits(cell) if cell is not None else None for cell in r] for r in rows]
+        if apart == rows:
+            raise
+        return _matrix_pattern(apart, pos)
+
+
+def split_digits(node: Node) -> Node:
+    """`x_{12}` as `x_{1 2}`."""
+    if isinstance(node, Scripted) and node.sub is not None:
+        only = node.sub.only()
+        if isinstance(only, Num) and only.text.isdigit() and len(only.text) > 1:
+            digits = tuple(Factor("", Num(c, pos=only.pos)) for c in only.text)
+            node = replace(node, sub=Items((Product(digits, pos=only.pos),)))
+    return rebuild(node, split_digits)
+
+
+def _matrix_pattern(rows: list[list[Node | None]], pos: int) -> Pattern:
     """The entry, with holes for row and column, of a matrix with elided entries.
 
     Raises:
@@ -206,9 +229,7 @@ def _written(rows, pos) -> _Written:
     padded = [list(row) + [None] * (width - len(row)) for row in rows]
     row_at = [r for r in range(len(rows)) if not elided(dots[r], padded[r])]
     column_at = [
-        c
-        for c in range(width)
-        if not elided([d[c] for d in dots], [row[c] for row in padded])
+        c for c in range(width) if not elided([d[c] for d in dots], [row[c] for row in padded])
     ]
     some_rows = "elided" if len(row_at) < len(rows) else None
     some_columns = "elided" if len(column_at) < width else None
@@ -285,8 +306,6 @@ def _off_diagonal(off, row_at, column_at, last, pos) -> Node:
 def _swap(node: Node, old: Node, new: Node) -> Node:
     """Put `new` for `old` inside scripts, where numbers count."""
     if isinstance(node, Scripted):
-        from dataclasses import replace
-
         def deep(part: Node) -> Node:
             return new if part == old else rebuild(part, deep)
 

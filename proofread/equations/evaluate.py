@@ -101,8 +101,11 @@ class Evaluator:
             span = self.ranges.get(dim)
             if span is None:
                 letter = dim.partition("#")[0]
-                raise Unreadable(f"the range of the index `{letter}` is not known", None,
-                                 "declare it under `indices`")
+                raise Unreadable(
+                    f"the range of the index `{letter}` is not known",
+                    None,
+                    "declare it under `indices`",
+                )
             if isinstance(span, m.AxisOf):
                 of = self.value(span.of)
                 if not -len(of.shape) <= span.axis < len(of.shape):
@@ -166,8 +169,11 @@ class Evaluator:
 
     def _gather(self, of: Value, slots: list, offset: int = 0) -> Value:
         """Index the axes after the first `offset` of the shape by `slots`."""
-        at = [(axis, self._position(slot, of.shape[offset + axis], slot))
-              for axis, slot in enumerate(slots) if slot is not None]
+        at = [
+            (axis, self._position(slot, of.shape[offset + axis], slot))
+            for axis, slot in enumerate(slots)
+            if slot is not None
+        ]
         if not at:
             return of
         dims = value.union(of, *(position for _, position in at))
@@ -263,8 +269,9 @@ class Evaluator:
             a, b = _diagonal_of(a, b), _diagonal_of(b, a)
         if a.row != b.row and a.rank == 1 and b.rank == 1:
             pass  # one-dimensional arrays have no orientation that could differ entry by entry
-        return elementwise(a.plain(), b.plain(), torch.mul, strict=True,
-                           what="multiplied elementwise")
+        return elementwise(
+            a.plain(), b.plain(), torch.mul, strict=True, what="multiplied elementwise"
+        )
 
     def _outer(self, a: Value, b: Value) -> Value:
         if self.layout.otimes_elementwise:
@@ -309,8 +316,11 @@ class Evaluator:
             if power == -1:
                 return Value(torch.linalg.inv(base.data), base.idx)
             if power.is_integer() and power > 1:
-                raise Unreadable("a power of a square matrix can be meant in two ways", node.pos,
-                                 r"write A A or A \odot A")
+                raise Unreadable(
+                    "a power of a square matrix can be meant in two ways",
+                    node.pos,
+                    r"write A A or A \odot A",
+                )
         elif base.rank == 2 and not square and float(exponent.data.reshape(-1)[0]) == -1:
             raise Undefined(f"{value.say_shape(base.shape)} has no inverse")
         return elementwise(base, exponent, _power)
@@ -368,7 +378,7 @@ class Evaluator:
     def _function(self, name: str):
         declared = self.world.declared
         if name in declared.functions or callable(self.world.namespace.get(name)):
-            return declared.callable_of(name), True
+            return declared.callable_of(name, self.world.namespace), True
         if name in functions.ELEMENTWISE:
             return functions.ELEMENTWISE[name], False
         if name in functions.ROW:
@@ -383,7 +393,9 @@ class Evaluator:
         except (Undefined, TooLong):
             raise
         except Exception as problem:
-            raise Undefined(f"{name} raised {type(problem).__name__}: {str(problem)[:120]}") from None
+            raise Undefined(
+                f"{name} raised {type(problem).__name__}: {str(problem)[:120]}"
+            ) from None
         if not isinstance(found, torch.Tensor):
             raise Undefined(f"{name} returned {type(found).__name__}, and not a tensor")
         return found.double()
@@ -416,8 +428,9 @@ class Evaluator:
                 if not slope.requires_grad:
                     slope = torch.zeros_like(point)
                     break
-                found = torch.autograd.grad(slope.sum(), point, create_graph=True,
-                                            allow_unused=True)[0]
+                found = torch.autograd.grad(
+                    slope.sum(), point, create_graph=True, allow_unused=True
+                )[0]
                 slope = torch.zeros_like(point) if found is None else found
         return Value(slope, args[0].idx, row=args[0].row)
 
@@ -450,7 +463,9 @@ class Evaluator:
                 data = data.prod(axis)
         else:
             data = (torch.amax if node.op == "max" else torch.amin)(data, axes)
-        return Value(data, rest, row=body.row, num=body.num, den=body.den if node.op == "sum" else -1)
+        return Value(
+            data, rest, row=body.row, num=body.num, den=body.den if node.op == "sum" else -1
+        )
 
     # ---- derivatives ----
 
@@ -488,15 +503,23 @@ class Evaluator:
         if isinstance(base, m.Array):
             tensor = self._before_cut(base.name)
             if not tensor.is_floating_point() or not tensor.requires_grad:
-                raise Unreadable(f"`{base.name}` is a constant of the forward, nothing to derive by")
+                raise Unreadable(
+                    f"`{base.name}` is a constant of the forward, nothing to derive by"
+                )
             if slots is not None and tensor.dim() == 2 and len(slots) == 1 and 1 in tensor.shape:
-                slots = [*slots, m.Const(self.base)] if tensor.shape[1] == 1 else [
-                    m.Const(self.base), *slots]
+                slots = (
+                    [*slots, m.Const(self.base)]
+                    if tensor.shape[1] == 1
+                    else [m.Const(self.base), *slots]
+                )
             return tensor, slots, 0
         tensor = self._equal_intermediate(by)
         if tensor is None:
-            raise Unreadable("this is nothing that the forward computes, so nothing to derive by",
-                             by.pos, "give it a name in the forward")
+            raise Unreadable(
+                "this is nothing that the forward computes, so nothing to derive by",
+                by.pos,
+                "give it a name in the forward",
+            )
         return tensor, None, 0
 
     def _before_cut(self, name: str) -> torch.Tensor:
@@ -527,8 +550,9 @@ class Evaluator:
         for one in data.reshape(-1):
             if time.monotonic() > self.deadline:
                 raise TooLong("the equation takes longer than an equation may")
-            row = torch.autograd.grad(one, source, retain_graph=True, create_graph=deeper,
-                                      allow_unused=True)[0]
+            row = torch.autograd.grad(
+                one, source, retain_graph=True, create_graph=deeper, allow_unused=True
+            )[0]
             rows.append(torch.zeros_like(source) if row is None else row)
         return torch.stack(rows).reshape(shape)
 
@@ -572,12 +596,15 @@ class Evaluator:
         entry = self.value(node.entry)
         if entry.rank == 1 and k == 1:
             rest = tuple(d for d in entry.idx if d != node.row)
-            return Value(spread(entry, (*rest, node.row), [
-                *[self._known(d, [entry]) for d in rest], n]), rest)
+            return Value(
+                spread(entry, (*rest, node.row), [*[self._known(d, [entry]) for d in rest], n]),
+                rest,
+            )
         if entry.rank == 1 and n == 1:
             rest = tuple(d for d in entry.idx if d != node.column)
-            data = spread(entry, (*rest, node.column), [
-                *[self._known(d, [entry]) for d in rest], k])
+            data = spread(
+                entry, (*rest, node.column), [*[self._known(d, [entry]) for d in rest], k]
+            )
             return Value(data.mT, rest)
         if entry.rank:
             raise Undefined("the entries of the matrix are no numbers")
@@ -598,8 +625,11 @@ class Evaluator:
         conditions = [self.value(c) if c is not None else None for _, c in node.branches]
         total, taken = None, scalar(0)
         for at, (branch, condition) in enumerate(zip(values, conditions, strict=True)):
-            holds = condition if condition is not None else replace(
-                taken, data=1.0 - (taken.data > 0.5).double())
+            holds = (
+                condition
+                if condition is not None
+                else replace(taken, data=1.0 - (taken.data > 0.5).double())
+            )
             both = elementwise(holds, taken, lambda h, t: h * (t < 0.5))
             if bool((both.data > 0.5).any()):
                 self.branches.setdefault(key, set()).add(at)

@@ -22,14 +22,115 @@ DEEPEST = 40
 
 # Words that read as prose when they stand in \text, and not as the name of a quantity.
 PROSE = frozenset(
-    """if for when otherwise else and or where with since so thus then while as by from to in of is
-    are on at because hence but not any all each every let we get which that the a an using chain
-    rule const iff st such other elsewhere both case cases given therefore note""".split()
+    [
+        "if",
+        "for",
+        "when",
+        "otherwise",
+        "else",
+        "and",
+        "or",
+        "where",
+        "with",
+        "since",
+        "so",
+        "thus",
+        "then",
+        "while",
+        "as",
+        "by",
+        "from",
+        "to",
+        "in",
+        "of",
+        "is",
+        "are",
+        "on",
+        "at",
+        "because",
+        "hence",
+        "but",
+        "not",
+        "any",
+        "all",
+        "each",
+        "every",
+        "let",
+        "we",
+        "get",
+        "which",
+        "that",
+        "the",
+        "a",
+        "an",
+        "using",
+        "chain",
+        "rule",
+        "const",
+        "iff",
+        "st",
+        "such",
+        "other",
+        "elsewhere",
+        "both",
+        "case",
+        "cases",
+        "given",
+        "therefore",
+        "note",
+    ]
 )
 WORDS = frozenset(
-    """log ln exp tanh sinh cosh sin cos tan max min det tr trace diag softmax sigmoid relu sgn sign
-    vec rank var mean sum std cov erf softplus logsoftmax lse logsumexp arcsin arccos arctan abs
-    norm rowsum argmax argmin onehot rms silu swish gelu leakyrelu elu ones""".split()
+    [
+        "log",
+        "ln",
+        "exp",
+        "tanh",
+        "sinh",
+        "cosh",
+        "sin",
+        "cos",
+        "tan",
+        "max",
+        "min",
+        "det",
+        "tr",
+        "trace",
+        "diag",
+        "softmax",
+        "sigmoid",
+        "relu",
+        "sgn",
+        "sign",
+        "vec",
+        "rank",
+        "var",
+        "mean",
+        "sum",
+        "std",
+        "cov",
+        "erf",
+        "softplus",
+        "logsoftmax",
+        "lse",
+        "logsumexp",
+        "arcsin",
+        "arccos",
+        "arctan",
+        "abs",
+        "norm",
+        "rowsum",
+        "argmax",
+        "argmin",
+        "onehot",
+        "rms",
+        "silu",
+        "swish",
+        "gelu",
+        "leakyrelu",
+        "elu",
+        "ones",
+    ]
 )
 _TEXT_COMMANDS = ("text", "textrm", "textup", "textnormal", "textit", "mbox", "hbox", "textbf")
 _TEXT_COMMANDS += ("textsf", "texttt")
@@ -78,7 +179,8 @@ def parse(latex: str, names: frozenset[str] = frozenset()) -> tree.Display:
         raise Unreadable(
             f"the formula has {len(latex):,} characters; at most {MOST_CHARACTERS:,} are read"
         )
-    tokens = lay_out(_lex(latex), names)
+    latex = normal(latex)
+    tokens = lay_out(list(_lexer().lex(latex)), names)
     try:
         return _parser().parse(tokens)
     except UnexpectedInput as problem:
@@ -96,8 +198,9 @@ def parse_atom(latex: str, names: frozenset[str] = frozenset()) -> tree.Node:
     return node
 
 
-def _lex(latex: str) -> list[Token]:
-    return list(_lexer().lex(_plain_fractions(_math_in_text(latex))))
+def normal(latex: str) -> str:
+    """The text that positions count in: spelled-out fractions, mathematics out of prose."""
+    return _plain_fractions(_math_in_text(latex))
 
 
 def _plain_fractions(latex: str) -> str:
@@ -286,9 +389,7 @@ def _check_depth(tokens: list[Token]) -> None:
         elif token.type in _CLOSERS:
             depth -= 1
         if depth > DEEPEST:
-            raise Unreadable(
-                f"nested more than {DEEPEST} deep; split the formula", token.start_pos
-            )
+            raise Unreadable(f"nested more than {DEEPEST} deep; split the formula", token.start_pos)
 
 
 def _drop_alignment(tokens: list[Token]) -> list[Token]:
@@ -505,7 +606,8 @@ class _Builder(Transformer):
             elif kind == "sub" and sub is None:
                 sub = what
             elif kind == "sup" and sup is None:
-                sup = what
+                sup, ticks = _without_primes(what)
+                primes += ticks
             else:
                 raise Unreadable("two scripts of one kind at one base; put braces", atom.pos)
         return tree.Scripted(atom, sub, sup, primes, pos=atom.pos)
@@ -594,6 +696,19 @@ class _Builder(Transformer):
 
     def row(self, *cells):
         return tuple(cell for cell in cells if isinstance(cell, tree.Items))
+
+
+def _without_primes(sup: tree.Items) -> tuple[tree.Items, int]:
+    r"""`^{[1]\prime}` as `^{[1]}` and one prime."""
+    only = sup.only()
+    if not isinstance(only, tree.Product):
+        return sup, 0
+    factors = list(only.factors)
+    while len(factors) > 1 and factors[-1] == tree.Factor("", tree.Mark("\\prime")):
+        factors.pop()
+    count = len(only.factors) - len(factors)
+    rest = factors[0].body if len(factors) == 1 else tree.Product(tuple(factors), pos=only.pos)
+    return (tree.Items((rest,)), count) if count else (sup, 0)
 
 
 def _relation(text: str) -> str:

@@ -151,9 +151,7 @@ class Reader:
         if self.dim_of(base.base) is not None:
             return None
         capital = replace(base, base=base.base.upper())
-        return self.symbol(
-            replace(node, base=capital) if isinstance(node, Scripted) else capital
-        )
+        return self.symbol(replace(node, base=capital) if isinstance(node, Scripted) else capital)
 
     def _named(self, key) -> tuple[m.Meaning, int] | None:
         if key in self.defined:
@@ -232,7 +230,9 @@ class Reader:
         raise Unreadable(f"`{node.text}` stands alone here", node.pos)
 
     def _read_dots(self, node: Dots) -> m.Meaning:
-        raise Unreadable("an ellipsis is read between terms of a sum or entries of a matrix", node.pos)
+        raise Unreadable(
+            "an ellipsis is read between terms of a sum or entries of a matrix", node.pos
+        )
 
     def _read_brace(self, node: Brace) -> m.Meaning:
         if node.command.startswith("\\") and node.command in {
@@ -319,9 +319,7 @@ class Reader:
         if not letters:
             raise Unreadable(f"`{to_latex(sub)}` names no index to run over", pos)
         outer = self.read(_single(sup)) if sup is not None else None
-        lows = {
-            letter: self.read(low) for letter, low in lowers.items() if not _is_base(low, self)
-        }
+        lows = {letter: self.read(low) for letter, low in lowers.items() if not _is_base(low, self)}
         self._scopes.append({})
         dims = [self.bind(letter) for letter in letters]
         if outer is not None and not any(isinstance(p, m.IndexOf) for p in m.walk(outer)):
@@ -453,7 +451,13 @@ class Reader:
             by = self.read(_single(sub))
         else:
             by = self._sole_argument(factors, at + 1, node.pos)
-        return m.Partial(of, by, pos=node.pos), used + 1
+        once = m.Partial(of, by, pos=node.pos)
+        sup = _sup_parts(node.sup) if isinstance(node, Scripted) else ()
+        if sup == (Num("2"),):
+            return m.Partial(once, by, pos=node.pos), used + 1
+        if sup:
+            raise Unreadable(f"`{to_latex(node)}` is not read", node.pos)
+        return once, used + 1
 
     def _sole_argument(self, factors, at, pos) -> m.Meaning:
         """What a nabla without subscript derives by: the one argument that is shown."""
@@ -534,7 +538,7 @@ class Reader:
             if isinstance(ahead.body, Scripted):
                 scripts = ahead.body
         else:
-            body, took = self._loose_argument(factors, at + 1)
+            body, took = self._loose_argument(factors, at + 1, name in functions.WHOLE)
             args, used = [body], took + 1
         if not args:
             raise Unreadable(f"the function `{to_latex(node)}` has no argument", node.pos)
@@ -563,7 +567,7 @@ class Reader:
     def _apply(self, name, args, primes, node) -> m.Meaning:
         if name in functions.EXTREMES and len(args) == 1:
             return m.NormOf(args[0], name)
-        if primes == 0 and name in functions.ROW and isinstance(args[0], m.At):
+        if primes == 0 and isinstance(args[0], m.At) and self._of_rows(name):
             entry = args[0]
             if entry.slots and entry.slots[-1] is not None and entry.last is None:
                 # softmax(z_i) is written for the i-th entry of softmax(z)
@@ -573,9 +577,19 @@ class Reader:
                 return m.At(m.Call(name, (inner,)), (None,) * depth + (entry.slots[-1],))
         return m.Call(name, tuple(args), primes, pos=node.pos)
 
-    def _loose_argument(self, factors, at) -> tuple[m.Meaning, int]:
+    def _of_rows(self, name: str) -> bool:
+        if name in functions.ROW and name not in self.declared.functions:
+            return True
+        return name in self.declared.functions and self.declared.acts_on_rows(name)
+
+    def _loose_argument(self, factors, at, whole=False) -> tuple[m.Meaning, int]:
         """The argument of a function without brackets, such as `\\log 2 p_i`."""
         stop = at + 1
+        if whole:
+            while stop < len(factors) and factors[stop].op == "" and not factors[stop].sign:
+                stop += 1
+            inner = [replace(factors[at], op=""), *factors[at + 1 : stop]]
+            return self.product(inner, factors[at].pos), stop - at
         while stop < len(factors) and factors[stop].op == "" and not factors[stop].sign:
             if not all(isinstance(f.body, Num) for f in factors[at:stop]):
                 break
@@ -601,6 +615,9 @@ class Reader:
 
     def _read_scripted(self, node: Scripted) -> m.Meaning:
         base = node.base
+        indicator = self._indicator(node, None)
+        if indicator is not None:
+            return indicator[0]
         if isinstance(base, Brace) and base.command in HIDDEN:
             return self.read(replace(base, command=""))
         if isinstance(base, Norm):
@@ -653,6 +670,8 @@ class Reader:
         if found is not None:
             return self._finish(found)
         if isinstance(base, Num):
+            if sub is not None:
+                raise Unreadable(f"`{to_latex(node)}` is a number with a subscript", node.pos)
             value = m.Const(float(base.text), pos=node.pos)
             return self._powers(value, _sup_parts(sup))
         special = self._special(base, sub, sup, node)
@@ -760,8 +779,10 @@ class Reader:
                 value = m.Turned(m.Power(value, m.Const(-1.0)))
             elif isinstance(part, Product) and part.factors[0].op in HADAMARD:
                 raise Unreadable("an elementwise power is written with ^2", part.pos)
-            elif isinstance(part, Group) and part.open in {"(", "["} and not isinstance(
-                part.inside.only(), Add | Frac
+            elif (
+                isinstance(part, Group)
+                and part.open in {"(", "["}
+                and not isinstance(part.inside.only(), Add | Frac)
             ):
                 raise Unreadable(
                     f"`{to_latex(part)}` is neither a declared label nor an index with an axis "
@@ -1108,9 +1129,11 @@ def _has_relation(items: Items) -> bool:
 
 
 def _argument_like(node: Node) -> bool:
-    return isinstance(node, Name | Scripted) and isinstance(
-        _parts(node)[0], Name | Group
-    ) or _is_set(node)
+    return (
+        isinstance(node, Name | Scripted)
+        and isinstance(_parts(node)[0], Name | Group)
+        or _is_set(node)
+    )
 
 
 def _is_set(node: Node) -> bool:
@@ -1235,9 +1258,7 @@ HADAMARD_OP = "\\odot"
 def _fold_run(items: list[tuple[str, m.Meaning]], pos: int) -> m.Meaning:
     total = items[0][1]
     for op, value in items[1:]:
-        if op in DIVIDE:
-            total = m.Quotient(total, value, pos=pos)
-        elif op == "\\oslash":
+        if op in DIVIDE or op == "\\oslash":
             total = m.Quotient(total, value, pos=pos)
         elif op in HADAMARD:
             total = m.Times("hadamard", total, value, pos=pos)

@@ -214,9 +214,7 @@ def _contract(a: Value, b: Value) -> Value:
     one = one.reshape(*one.shape[:n], torch.Size(outer).numel(), size)
     two = two.reshape(*two.shape[:n], size, torch.Size(inner).numel())
     data = one @ two
-    return Value(
-        _bounded(data.reshape(*data.shape[:n], *outer, *inner)), idx, num=a.num, den=b.den
-    )
+    return Value(_bounded(data.reshape(*data.shape[:n], *outer, *inner)), idx, num=a.num, den=b.den)
 
 
 def _two_vectors(a, b, one, two, idx) -> Value:
@@ -253,24 +251,30 @@ def _matrix_vector(a, b, one, two, idx) -> Value:
 
 def _multiply_like(a: Value, b: Value) -> Value:
     """Products with ones or identities whose size follows from the other factor."""
-    if a.like == "eye":
-        return b.plain()
-    if b.like == "eye":
-        return a.plain()
+    for eye, other in ((a, b), (b, a)):
+        if eye.like == "eye":
+            data = eye.data * other.data
+            return replace(other, data=data, like=other.like or ("eye" if not other.rank else ""))
     if a.like and b.like:
         raise Undefined("the size of the ones is not given; write them with a size, as 1_N")
     if a.like:
-        if b.rank == 0:
-            return replace(a, data=b.data) if not b.idx else _no_size()
-        if b.rank == 1 and not a.row:
-            # 1 b^T: rows alike, as many as what it is added to has
-            return Value(lift(b, b.idx).unsqueeze(-2), b.idx) if b.row else _no_size()
-        return Value(b.data.sum(len(b.idx)), b.idx, row=b.rank == 2)
+        return _ones_times(a, b)
+    scale = b.data
     if a.rank == 0:
-        return replace(b, data=a.data) if not a.idx else _no_size()
+        return replace(b, data=a.data * scale) if not a.idx else _no_size()
     if a.rank == 1 and b.row:
-        return Value(a.data.unsqueeze(-1), a.idx) if not a.row else _no_size()
-    return Value(a.data.sum(-1), a.idx)
+        return Value(a.data.unsqueeze(-1) * scale, a.idx) if not a.row else _no_size()
+    return Value(a.data.sum(-1) * scale, a.idx)
+
+
+def _ones_times(a: Value, b: Value) -> Value:
+    scale = a.data
+    if b.rank == 0:
+        return replace(a, data=b.data * scale) if not b.idx else _no_size()
+    if b.rank == 1 and not a.row:
+        # 1 b^T: rows alike, as many as what it is added to has
+        return Value(b.data.unsqueeze(-2) * scale, b.idx) if b.row else _no_size()
+    return Value(b.data.sum(len(b.idx)) * scale, b.idx, row=b.rank == 2)
 
 
 def _no_size():

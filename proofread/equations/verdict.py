@@ -210,8 +210,11 @@ class Page:
         left, op, right = link
         result = Equality(to_latex(left), op, to_latex(right))
         made = Link(result)
-        if op not in EQUAL and op not in ORDER and op not in {"\\approx", "\\propto", "\\in",
-                                                               "\\simeq", "\\cong"}:
+        if (
+            op not in EQUAL
+            and op not in ORDER
+            and op not in {"\\approx", "\\propto", "\\in", "\\simeq", "\\cong"}
+        ):
             result.verdict, result.reason = "skipped", f"`{op}` claims nothing to evaluate"
             return made
         try:
@@ -265,7 +268,12 @@ class Page:
     def _machine(self, world, number, reader, deadline, layout) -> Evaluator:
         values = {d.name: d.values[number] for d in self.defined.values()}
         return Evaluator(
-            world, reader.ranges, values, self.declared.base, layout, deadline,
+            world,
+            reader.ranges,
+            values,
+            self.declared.base,
+            layout,
+            deadline,
             frozenset(reader.limited),
         )
 
@@ -318,7 +326,8 @@ class Page:
             return any(isinstance(n, m.Times) and n.op == "outer" for n in nodes)
         if name == "elementwise-derivative":
             hadamard = any(
-                isinstance(n, m.Times) and n.op == "hadamard"
+                isinstance(n, m.Times)
+                and n.op == "hadamard"
                 and any(isinstance(s, m.Partial) for s in (n.left, n.right))
                 for n in nodes
             )
@@ -329,8 +338,9 @@ class Page:
         for link in links:
             if link.left is None:
                 continue
-            trial = Link(Equality("", link.result.op, ""), link.left, link.right, link.conditions,
-                         link.space)
+            trial = Link(
+                Equality("", link.result.op, ""), link.left, link.right, link.conditions, link.space
+            )
             self._run(trial, reader, deadline, layout)
             if trial.result.verdict not in {"holds", "skipped"} or trial.result.vacuous:
                 return False
@@ -347,7 +357,8 @@ class Page:
         if isinstance(link.left, m.Partial):
             return "holds where the gradient is zero (stationary)"
         scalars = [
-            name for name, data in self.declared.first_world.data.items()
+            name
+            for name, data in self.declared.first_world.data.items()
             if data.dim() == 0 and data.grad_fn is not None
         ]
         for scalar_name in scalars:
@@ -443,8 +454,10 @@ def compare(left: Value, right: Value, where, op, machine, result, world) -> Com
     bad = torch.isnan(one).any(1) | torch.isnan(two).any(1)
     if bool((bad & keep).any()):
         if not machine.out_of_range:
-            raise Undefined("a value is not a number (0/0, a logarithm of a negative number, or "
-                            "no case that applies)")
+            raise Undefined(
+                "a value is not a number (0/0, a logarithm of a negative number, or "
+                "no case that applies)"
+            )
         keep &= ~bad
     if not bool(keep.any()):
         raise Unreadable("no combination of the indices is left to compare")
@@ -462,10 +475,21 @@ def compare(left: Value, right: Value, where, op, machine, result, world) -> Com
         indices[dim.partition("#")[0]] = flat % size + machine.base
         flat //= size
     holds = _relation_holds(op, one, two, error, scale)
+    if op not in EQUAL:
+        error = 0.0 if holds else error
     tiny = bool(scale < 1e-13)
     return Comparison(
-        int(keep.sum()), error, dict(reversed(indices.items())), float(one[place, column]),
-        float(two[place, column]), one, two, holds, tiny, world, not idx or max(sizes) > 1,
+        int(keep.sum()),
+        error,
+        dict(reversed(indices.items())),
+        float(one[place, column]),
+        float(two[place, column]),
+        one,
+        two,
+        holds,
+        tiny,
+        world,
+        not idx or max(sizes) > 1,
     )
 
 
@@ -541,8 +565,13 @@ def suggest(comparisons: list[Comparison]) -> str:
 
 def _factors(sizes):
     """Named factors, as functions of the sizes; the plainest first."""
-    found = [("-1", lambda s: -1.0), ("2", lambda s: 2.0), ("1/2", lambda s: 0.5),
-             ("-2", lambda s: -2.0), ("-1/2", lambda s: -0.5)]
+    found = [
+        ("-1", lambda s: -1.0),
+        ("2", lambda s: 2.0),
+        ("1/2", lambda s: 0.5),
+        ("-2", lambda s: -2.0),
+        ("-1/2", lambda s: -0.5),
+    ]
     names = list(sizes)
     for sign, mark in ((1.0, ""), (-1.0, "-")):
         for n in names:
@@ -582,7 +611,9 @@ def _vacuous(link: Link, comparisons, entered, totals) -> str:
 
 # ---- statements ----
 
-_CONDITION_WORDS = re.compile(r"\b(if|for|when|where|whenever|with|all|any|unless)\b", re.I)
+_CONDITION_WORDS = re.compile(
+    r"\b(if|for|when|where|whenever|with|all|any|unless)\b", re.IGNORECASE
+)
 
 
 def statements(display: Display) -> list[Statement]:
@@ -637,8 +668,22 @@ def _only_indices(rel: Rel) -> bool:
 def _is_note(rel: Rel, reader: Reader) -> str:
     """Why a relation is a remark and no claim, if so."""
     if all(op not in EQUAL and op not in ORDER for op in rel.ops):
-        if all(op in {"\\to", "\\rightarrow", "\\mapsto", "\\leftarrow", "\\gets", "\\sim",
-                      "\\longrightarrow", "\\notin", "\\subset", "\\subseteq"} for op in rel.ops):
+        if all(
+            op
+            in {
+                "\\to",
+                "\\rightarrow",
+                "\\mapsto",
+                "\\leftarrow",
+                "\\gets",
+                "\\sim",
+                "\\longrightarrow",
+                "\\notin",
+                "\\subset",
+                "\\subseteq",
+            }
+            for op in rel.ops
+        ):
             return f"`{rel.ops[0]}` claims nothing to evaluate"
     if _only_indices(rel) and "\\in" not in rel.ops:
         names = [s for s in rel.sides if isinstance(s, Name)]
@@ -659,8 +704,9 @@ def _heads(node: Node) -> list[Node]:
     if isinstance(node, Scripted):
         found: list[Node] = [node]
         if node.sub is not None:
-            found.append(replace(node, sub=None) if node.sup is not None or node.primes
-                         else node.base)
+            found.append(
+                replace(node, sub=None) if node.sup is not None or node.primes else node.base
+            )
         if node.sup is not None and node.sub is not None:
             found.append(replace(node, sup=None))
         found.append(node.base)
