@@ -10,7 +10,20 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 
 from .problem import Unreadable
-from .tree import Add, Dots, Factor, Items, Name, Node, Num, Product, Scripted, Term, rebuild, to_latex
+from .tree import (
+    Add,
+    Dots,
+    Factor,
+    Items,
+    Name,
+    Node,
+    Num,
+    Product,
+    Scripted,
+    Term,
+    rebuild,
+    to_latex,
+)
 
 HOLE = "hole"
 ROW = "hole row"
@@ -306,6 +319,7 @@ def _off_diagonal(off, row_at, column_at, last, pos) -> Node:
 def _swap(node: Node, old: Node, new: Node) -> Node:
     """Put `new` for `old` inside scripts, where numbers count."""
     if isinstance(node, Scripted):
+
         def deep(part: Node) -> Node:
             return new if part == old else rebuild(part, deep)
 
