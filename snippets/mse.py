@@ -17,11 +17,13 @@ def mse_by_row(
 ) -> Float[Tensor, ""]:
     """One row at a time, in plain Python.
 
-    >>> A = torch.tensor([[3.], [1.], [5.], [2.]])
-    >>> Y = torch.tensor([[1.], [5.], [5.], [4.]])
+    >>> A = torch.tensor([[3., 1.], [5., 2.]])
+    >>> Y = torch.tensor([[1., 5.], [5., 4.]])
     >>> mse_by_row(A, Y)  # (4 + 16 + 0 + 4) / 4
     tensor(6.)
     """
+    if A.numel() == 0:
+        raise ValueError(f"A needs entries: {A.shape}")
     errors = []
     for a, y in zip(
         A.tolist(), Y.tolist(), strict=True
@@ -43,15 +45,13 @@ def mse(
 ) -> Float[Tensor, ""]:
     """The mean of all squared differences.
 
-    >>> A = torch.tensor([[3.], [1.], [5.], [2.]])
-    >>> Y = torch.tensor([[1.], [5.], [5.], [4.]])
+    >>> A = torch.tensor([[3., 1.], [5., 2.]])
+    >>> Y = torch.tensor([[1., 5.], [5., 4.]])
     >>> mse(A, Y)
     tensor(6.)
     """
     if A.numel() == 0:
-        raise ValueError(
-            f"A needs a row, got {A.shape}"
-        )
+        raise ValueError(f"A needs entries: {A.shape}")
     return (A - Y).square().mean()
 
 

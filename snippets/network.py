@@ -21,12 +21,14 @@ def forward_by_row(
     """J in plain Python, one row of the batch at a time.
 
     >>> X = torch.arange(1.0, 9.0).reshape(4, 2)
-    >>> W = torch.tensor([[2.], [-1.]])
-    >>> b = torch.tensor([-1.])
-    >>> Y = torch.tensor([[1.], [3.], [0.], [7.]])
-    >>> forward_by_row(X, W, b, Y)  # (1 + 4 + 9 + 4) / 4
-    tensor(4.5000)
+    >>> W = torch.tensor([[2., 1.], [-1., 0.]])
+    >>> b = torch.tensor([-1., -3.])
+    >>> Y = torch.tensor([[1., 1.], [3., 1.], [0., 1.], [7., 1.]])
+    >>> forward_by_row(X, W, b, Y)
+    tensor(3.7500)
     """
+    if Y.numel() == 0:
+        raise ValueError(f"Y needs entries: {Y.shape}")
     weights, biases = W.T.tolist(), b.tolist()
     errors = []
     for x, y in zip(
@@ -64,21 +66,20 @@ def forward(
     """Z, A and J: one line for each layer.
 
     >>> X = torch.arange(1.0, 9.0).reshape(4, 2)
-    >>> W = torch.tensor([[2.], [-1.]])
-    >>> b = torch.tensor([-1.])
-    >>> Y = torch.tensor([[1.], [3.], [0.], [7.]])
+    >>> W = torch.tensor([[2., 1.], [-1., 0.]])
+    >>> b = torch.tensor([-1., -3.])
+    >>> Y = torch.tensor([[1., 1.], [3., 1.], [0., 1.], [7., 1.]])
     >>> Z, A, J = forward(X, W, b, Y)
-    >>> Z.squeeze()
-    tensor([-1.,  1.,  3.,  5.])
-    >>> A.squeeze()
-    tensor([0., 1., 3., 5.])
-    >>> J
-    tensor(4.5000)
+    >>> A
+    tensor([[0., 0.],
+            [1., 0.],
+            [3., 2.],
+            [5., 4.]])
+    >>> J  # (1 + 1 + 4 + 1 + 9 + 1 + 4 + 9) / 8
+    tensor(3.7500)
     """
-    if X.shape[0] == 0:
-        raise ValueError(
-            f"X needs a row, got {X.shape}"
-        )
+    if Y.numel() == 0:
+        raise ValueError(f"Y needs entries: {Y.shape}")
     Z = X @ W + b
     A = torch.relu(Z)
     J = (A - Y).square().mean()
@@ -103,13 +104,19 @@ def backward(
     """dJ/dW, dJ/db, dJ/dX: the forward's lines, reversed.
 
     >>> X = torch.arange(1.0, 9.0).reshape(4, 2)
-    >>> W = torch.tensor([[2.], [-1.]])
-    >>> Z = torch.tensor([[-1.], [1.], [3.], [5.]])
-    >>> A = torch.tensor([[0.], [1.], [3.], [5.]])
-    >>> Y = torch.tensor([[1.], [3.], [0.], [7.]])
-    >>> dJ_dW, dJ_db, dJ_dX = backward(X, W, Z, A, Y)
-    >>> dJ_dW.squeeze(), dJ_db
-    (tensor([-2.5000, -3.0000]), tensor([-0.5000]))
+    >>> W = torch.tensor([[2., 1.], [-1., 0.]])
+    >>> Z = torch.tensor([[-1., -2.], [1., 0.], [3., 2.], [5., 4.]])
+    >>> Y = torch.tensor([[1., 1.], [3., 1.], [0., 1.], [7., 1.]])
+    >>> gradients = backward(X, W, Z, torch.relu(Z), Y)
+    >>> for dJ in gradients:
+    ...     print(dJ + 0)  # no minus zeros
+    tensor([[-1.2500,  6.5000],
+            [-1.5000,  7.5000]])
+    tensor([-0.2500,  1.0000])
+    tensor([[ 0.0000,  0.0000],
+            [-1.0000,  0.5000],
+            [ 1.7500, -0.7500],
+            [-0.2500,  0.5000]])
     """
     dJ_dA = 2 * (A - Y) / A.numel()
     dJ_dZ = dJ_dA * (Z > 0)
@@ -137,12 +144,17 @@ def forward_and_backward(
     """J, dJ/dW, dJ/db and dJ/dX: one step's worth.
 
     >>> X = torch.arange(1.0, 9.0).reshape(4, 2)
-    >>> W = torch.tensor([[2.], [-1.]])
-    >>> b = torch.tensor([-1.])
-    >>> Y = torch.tensor([[1.], [3.], [0.], [7.]])
-    >>> J, _, dJ_db, _ = forward_and_backward(X, W, b, Y)
+    >>> W = torch.tensor([[2., 1.], [-1., 0.]])
+    >>> b = torch.tensor([-1., -3.])
+    >>> Y = torch.tensor([[1., 1.], [3., 1.], [0., 1.], [7., 1.]])
+    >>> J, dJ_dW, dJ_db, dJ_dX = forward_and_backward(X, W, b, Y)
     >>> J, dJ_db
-    (tensor(4.5000), tensor([-0.5000]))
+    (tensor(3.7500), tensor([-0.2500,  1.0000]))
+    >>> dJ_dW
+    tensor([[-1.2500,  6.5000],
+            [-1.5000,  7.5000]])
+    >>> dJ_dX[3]
+    tensor([-0.2500,  0.5000])
     """
     Z, A, J = forward(X, W, b, Y)
     return J, *backward(X, W, Z, A, Y)
@@ -161,13 +173,15 @@ def grad_W_in_closed_form(
     """dJ/dW in one formula, the case inside the sum.
 
     >>> X = torch.arange(1.0, 9.0).reshape(4, 2)
-    >>> W = torch.tensor([[2., -1.], [-1., 0.]])
-    >>> b = torch.tensor([-1., 4.])
+    >>> W = torch.tensor([[2., 1.], [-1., 0.]])
+    >>> b = torch.tensor([-1., -3.])
     >>> Y = torch.tensor([[1., 1.], [3., 1.], [0., 1.], [7., 1.]])
     >>> grad_W_in_closed_form(X, W, b, Y)
-    tensor([[-1.2500,  0.5000],
-            [-1.5000,  1.0000]])
+    tensor([[-1.2500,  6.5000],
+            [-1.5000,  7.5000]])
     """
+    if Y.numel() == 0:
+        raise ValueError(f"Y needs entries: {Y.shape}")
     dJ_dW = torch.zeros_like(W)
     for x, y in zip(X, Y, strict=True):
         z = x @ W + b

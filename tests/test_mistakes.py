@@ -56,6 +56,12 @@ PLANTED = {
         ("(z > 0) * (z - y)", "(z - y)"),
     ],
 }
+# The layers for which wrong gradients are kept: every file of `mistakes` that has one.
+WITH_GRADIENTS = sorted(
+    path.stem
+    for path in (checks.ROOT / "mistakes").glob("*.py")
+    if "def grad_" in path.read_text(encoding="utf-8")
+)
 CASES = [(layer, old, new) for layer, edits in PLANTED.items() for old, new in edits]
 
 
@@ -93,21 +99,69 @@ def test_an_unedited_copy_stays_green(layer, tmp_path):
     assert red(load_edited(layer, header, header, tmp_path)) == []
 
 
-@pytest.mark.parametrize(("layer", "old", "new"), CASES)
-def test_a_planted_mistake_fails_a_doctest_too(layer, old, new, tmp_path, monkeypatch):
-    """The examples on the page alone would tell: they have numbers that a mistake changes."""
-    module = load_edited(layer, old, new, tmp_path)
+def failing_examples(layer, module, monkeypatch) -> int:
+    """Run the doctests of an edited copy and return how many fail."""
     monkeypatch.setitem(sys.modules, layer, module)
     runner = doctest.DocTestRunner(verbose=False)
     for test in doctest.DocTestFinder().find(module, layer):
         runner.run(test, out=lambda text: None)
-    assert runner.summarize(verbose=False).failed > 0
+    return runner.summarize(verbose=False).failed
+
+
+@pytest.mark.parametrize(("layer", "old", "new"), CASES)
+def test_a_planted_mistake_fails_a_doctest_too(layer, old, new, tmp_path, monkeypatch):
+    """The examples on the page alone would tell: they have numbers that a mistake changes."""
+    assert failing_examples(layer, load_edited(layer, old, new, tmp_path), monkeypatch)
+
+
+# Mistakes in code that has no `grad_*` function of its own: its examples have to tell.
+PLANTED_ELSEWHERE = {
+    "mse": [
+        ("(A - Y).square().mean()", "(A - Y).square().sum(1).mean()"),
+        ("errors.append(sum(squares) / len(squares))", "errors.append(sum(squares))"),
+    ],
+    "network": [
+        ("dJ_dA = 2 * (A - Y) / A.numel()", "dJ_dA = 2 * (A - Y) / len(A)"),
+        ("dJ_dA = 2 * (A - Y) / A.numel()", "dJ_dA = 2 * (Y - A) / A.numel()"),
+        ("dJ_dZ = dJ_dA * (Z > 0)", "dJ_dZ = dJ_dA * (Z >= 0)"),
+        ("dJ_dZ = dJ_dA * (Z > 0)", "dJ_dZ = dJ_dA"),
+        ("dJ_dX = dJ_dZ @ W.T", "dJ_dX = dJ_dZ @ W"),
+        ("dJ_dX = dJ_dZ @ W.T", "dJ_dX = X"),
+        ("dJ_dW = X.T @ dJ_dZ", "dJ_dW = X.T @ dJ_dZ / len(X)"),
+        ("dJ_db = dJ_dZ.sum(0)", "dJ_db = dJ_dZ.mean(0)"),
+        ("return J, *backward(X, W, Z, A, Y)", "return J, *(-g for g in backward(X, W, Z, A, Y))"),
+    ],
+    "layers": [
+        ("self.dJ_db = dJ_dZ.sum(0)", "self.dJ_db = dJ_dZ.mean(0)"),
+        ("self.dJ_dW = self.X.T @ dJ_dZ", "self.dJ_dW = self.X.T @ dJ_dZ / len(dJ_dZ)"),
+        ("        return dJ_dZ @ self.W.T", "        return dJ_dZ @ self.W"),
+        ("return dJ_dA * (self.Z > 0)", "return dJ_dA * (self.Z >= 0)"),
+        ("return dJ_dA * (self.Z > 0)", "return dJ_dA * (dJ_dA > 0)"),
+        ("2 * (self.A - self.Y) / self.A.numel()", "2 * (self.A - self.Y) / len(self.A)"),
+        ("in reversed(self.layers)", "in self.layers"),
+        ("X.g = Z.g @ W.T", "X.g = X"),
+        ("Z.g = A.g * (Z > 0)", "Z.g = A.g * (Z >= 0)"),
+        ("A.g = 2 * (A - Y) / A.numel()", "A.g = 2 * (A - Y) / len(A)"),
+        (
+            "return dJ_dZ @ W.T, X.T @ dJ_dZ, dJ_dZ.sum(0)",
+            "return dJ_dZ @ W.T, X.T @ dJ_dZ, dJ_dZ.mean(0)",
+        ),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("layer", "old", "new"),
+    [(layer, *edit) for layer, edits in PLANTED_ELSEWHERE.items() for edit in edits],
+)
+def test_a_mistake_planted_elsewhere_fails_a_doctest(layer, old, new, tmp_path, monkeypatch):
+    assert failing_examples(layer, load_edited(layer, old, new, tmp_path), monkeypatch)
 
 
 def wrong_gradients():
     """Return each wrong function that a page shows, with the forward it is wrong for."""
     found = []
-    for layer in PLANTED:
+    for layer in WITH_GRADIENTS:
         forward = forward_of(checks.module_of(layer))
         for name, function in vars(importlib.import_module(f"mistakes.{layer}")).items():
             if name.startswith("grad_"):

@@ -59,11 +59,15 @@ def test_misfit_is_named(argument, call):
     [
         ("A", lambda: mse.mse(ones(0, 1), ones(0, 1))),
         ("A", lambda: layers.Mse()(ones(0, 1), ones(0, 1))),
-        ("X", lambda: network.forward(ones(0, 3), ones(3, 1), ones(1), ones(0, 1))),
+        ("A", lambda: mse.mse_by_row(ones(0, 1), ones(0, 1))),
+        ("A", lambda: mse.mse(ones(5, 0), ones(5, 0))),
+        ("Y", lambda: network.forward(ones(0, 3), ones(3, 1), ones(1), ones(0, 1))),
+        ("Y", lambda: network.forward_by_row(ones(0, 3), ones(3, 1), ones(1), ones(0, 1))),
+        ("Y", lambda: network.grad_W_in_closed_form(ones(0, 3), ones(3, 1), ones(1), ones(0, 1))),
     ],
 )
 def test_mean_of_an_empty_batch(argument, call):
-    with pytest.raises(ValueError, match=rf"{argument} needs a row, got torch.Size\(\[0"):
+    with pytest.raises(ValueError, match=rf"{argument} needs entries: torch.Size\("):
         call()
 
 
