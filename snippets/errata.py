@@ -86,6 +86,8 @@ def difference_after_squeeze(
 
     >>> difference_after_squeeze(5, 1)
     torch.Size([5])
+    >>> difference_after_squeeze(1, 2)  # silent, wrong
+    torch.Size([2])
     >>> difference_after_squeeze(3, 3)  # silent, wrong
     torch.Size([3, 3])
     >>> difference_after_squeeze(5, 2)
@@ -123,6 +125,24 @@ def row_loop(M: int) -> torch.Size:
 # --8<-- [end:row_loop]
 
 
+# --8<-- [start:mse_grad]
+def mse_grad(M: int) -> torch.Size:
+    """The source's mse_grad, for M outputs.
+
+    >>> mse_grad(1)
+    torch.Size([5, 1])
+    >>> mse_grad(2)  # silent, wrong
+    torch.Size([5, 5, 2])
+    """
+    U, Y = torch.ones(5, M), torch.ones(5, M)
+    if M == 1:
+        Y = Y.squeeze(1)
+    return (2.0 * (Y.unsqueeze(1) - U) / len(U)).shape
+
+
+# --8<-- [end:mse_grad]
+
+
 # --8<-- [start:broadcast]
 def bytes_of_broadcast(N: int, D: int, M: int) -> int:
     """Memory of X.unsqueeze(-1) * dJ_dZ.unsqueeze(1), float32.
@@ -146,6 +166,8 @@ def slope_at_zero(function) -> float:
 
     >>> slope_at_zero(torch.relu)
     0.0
+    >>> slope_at_zero(lambda z: z.clamp_min(0.0))
+    1.0
     >>> slope_at_zero(lambda z: torch.maximum(z, torch.zeros(())))
     0.5
     """

@@ -74,8 +74,8 @@ for axis, i in zip(axes.flat, train[:16], strict=True):
 # computes the gradient.
 #
 # How large may a step be? Too large, and the loss goes up. The curvature of this loss is at most twice the mean squared length of
-# a row (with a 1 for the bias), divided by the number of outputs, and a rate below 2 over the curvature is safe. So the rate
-# follows from the data.
+# a row (with a 1 for the bias), divided by the number of outputs. The rate is 2 over that bound: as long as no row crosses the kink
+# of its ReLU, the loss can't rise.
 
 # %%
 RATE = (M / (X[train].square().sum(1).mean() + 1)).item()
