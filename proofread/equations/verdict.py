@@ -124,12 +124,22 @@ class Page:
         declared: what the symbols mean.
         sums_shown: whether the page writes sums out, so that a repeated index is no sum.
         seconds: the time one formula may take.
+        worlds: the draws to use instead of the declarations' own.
+        conventions: whether to look for a convention under which a failing chain holds.
     """
 
     def __init__(
-        self, declared: Declarations, *, sums_shown: bool = False, seconds: float = SECONDS
+        self,
+        declared: Declarations,
+        *,
+        sums_shown: bool = False,
+        seconds: float = SECONDS,
+        worlds: Sequence[World] | None = None,
+        conventions: bool = True,
     ):
+        self.conventions = conventions
         self.declared = declared
+        self.worlds = worlds
         self.sums_shown = sums_shown
         self.seconds = seconds
         self.defined: dict = {}
@@ -244,7 +254,7 @@ class Page:
         entered: dict[int, set] = {}
         totals: dict[int, int] = {}
         comparisons = []
-        for number, world in enumerate(self.declared.worlds):
+        for number, world in enumerate(self.worlds or self.declared.worlds):
             machine = self._machine(world, number, reader, deadline, layout)
             if link.space is not None:
                 self._check_space(link, machine, reader)
@@ -296,10 +306,12 @@ class Page:
     def _try_conventions(self, links: list[Link], reader: Reader, deadline: float) -> None:
         """Where a chain fails, see whether a named convention makes all of it hold."""
         failed = [link for link in links if link.result.verdict == "fails"]
-        if not failed or any(link.result.verdict == "unreadable" for link in links):
+        if not self.conventions or not failed or any(link.result.verdict == "unreadable" for link in links):
             return
         for name, layout in LAYOUTS.items():
             if name in self.declared.conventions or not self._applies(name, links):
+                continue
+            if name == "direct-partial" and any(_zero(link.right) for link in failed):
                 continue
             if self._all_hold(links, reader, deadline, layout):
                 for link in failed:
@@ -393,7 +405,7 @@ class Page:
         right = reader.read(statement.rel.sides[1])
         letters = _subscript_letters(target, key)
         values = []
-        for number, world in enumerate(self.declared.worlds):
+        for number, world in enumerate(self.worlds or self.declared.worlds):
             machine = self._machine(world, number, reader, deadline, self._declared_layout())
             found = machine.value(right)
             dims = [reader.free.get(letter, letter) for letter in letters]
@@ -773,6 +785,10 @@ def _einstein(link: Link, machine: Evaluator, sides):
     data = spread(right, (*keep, *extra), [machine.length(d) for d in (*keep, *extra)])
     axes = tuple(range(len(keep), len(keep) + len(extra)))
     return left, Value(data.sum(axes), keep)
+
+
+def _zero(node: m.Meaning | None) -> bool:
+    return isinstance(node, m.Const) and node.number == 0
 
 
 def _repeated(node: m.Meaning, dim: str) -> bool:
