@@ -171,7 +171,9 @@ _FORMULA = re.compile(
     r"|(?<!\\)\\\\?\[(?!\d*\.?\d+\s*(?:pt|em|ex|mm|cm|in)\])(?P<square>.*?)(?<!\\)\\\\?\]"
     r"|(?<!\\)\\\\?\((?P<round>(?:(?!\n\s*\n).)*?)\\\\?\)"
     r"|\$`(?P<ticked>[^`]+)`\$"
-    r"|(?<![\\$\w])\$(?![\s$])(?P<dollar>(?:\\.|[^$\\])+?)(?<![\s\\])\$(?![\d$])",
+    r"|(?<![\\$\w])\$(?![\s$])(?P<dollar>(?:\\.|[^$\\])+?)(?<![\s\\])\$(?![\d$])"
+    # With spaces inside its dollars it has to look like a formula.
+    r"|(?<![\\$\w])\$(?=[^$\n]*[\\_^=])(?P<loose>(?:\\.|[^$\\\n])+)\$(?![\d$])",
     re.MULTILINE | re.DOTALL,
 )
 
@@ -226,7 +228,7 @@ def _inside(match: re.Match) -> tuple[str, bool]:
     for name in ("in_fence", "env", "dollars", "square"):
         if match[name] is not None:
             return match[name], True
-    for name in ("round", "ticked", "dollar"):
+    for name in ("round", "ticked", "dollar", "loose"):
         if match[name] is not None:
             return match[name], False
     raise AssertionError(match.group())

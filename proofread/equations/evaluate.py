@@ -486,6 +486,7 @@ class Evaluator:
         if slots is not None:
             found = self._gather(found, [*slots, *[None] * (source.dim() - len(slots))], rank)
         den = found.rank - rank
+        found, rank, den = _columns_as_vectors(found, rank, den)
         if node.transposed and den == 2:
             found = Value(found.data.mT, found.idx)
         if self.layout.denominator and rank >= 1 and den >= 1:
@@ -658,6 +659,16 @@ class Evaluator:
             one = self.value(part)
             total = one if total is None else elementwise(total, one, torch.mul)
         return total
+
+
+def _columns_as_vectors(found: Value, num: int, den: int) -> tuple[Value, int, int]:
+    """The Jacobian of a column (N, 1) by a column is N x N, as of vectors."""
+    over, under = found.shape[:num], found.shape[num:]
+    if num != 2 or den != 2 or 1 not in over or 1 not in under:
+        return found, num, den
+    shape = (max(over), max(under))
+    lead = found.data.shape[: len(found.idx)]
+    return Value(found.data.reshape((*lead, *shape)), found.idx), 1, 1
 
 
 def _same_entries(a: Value, b: Value) -> bool:

@@ -201,7 +201,8 @@ def _chains(a: Value, b: Value) -> bool:
     """Whether two derivatives meet in the quantity between them, as in the chain rule."""
     if a.den < 1 or b.den < 0 or b.num != a.den:
         return False
-    meet = a.shape[a.num :] == b.shape[: b.num]
+    # A column (N, 1) is a matrix with an orientation: its product has to conform.
+    meet = a.shape[a.num :] == b.shape[: b.num] and 1 not in b.shape[: b.num]
     return meet and (a.den > 1 or a.rank > 2 or b.rank > 2)
 
 
