@@ -167,6 +167,7 @@ _FORMULA = re.compile(
     r"|(?P<fenced>^[ \t>]*```[ \t]*math[ \t]*\n(?P<in_fence>.*?)^[ \t>]*```[ \t]*$)"
     r"|(?P<env>\\begin\s*\{(?P<name>" + DISPLAY_NAMES + r")(?P<star>\*?)\}"
     r".*?\\end\s*\{(?P=name)(?P=star)\})"
+    r"|<script[^>]*math/tex;\s*mode=display[^>]*>(?P<script>.*?)</script>"
     r"|(?<!\\)\$\$(?P<dollars>.*?)(?<!\\)\$\$"
     r"|(?<!\\)\\\\?\[(?!\d*\.?\d+\s*(?:pt|em|ex|mm|cm|in)\])(?P<square>.*?)(?<!\\)\\\\?\]"
     r"|(?<!\\)\\\\?\((?P<round>(?:(?!\n\s*\n).)*?)\\\\?\)"
@@ -225,7 +226,7 @@ def find(
 
 
 def _inside(match: re.Match) -> tuple[str, bool]:
-    for name in ("in_fence", "env", "dollars", "square"):
+    for name in ("in_fence", "env", "script", "dollars", "square"):
         if match[name] is not None:
             return match[name], True
     for name in ("round", "ticked", "dollar", "loose"):

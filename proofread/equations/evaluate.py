@@ -358,6 +358,8 @@ class Evaluator:
         args = [self.value(arg) for arg in node.args]
         if node.function == "pinv":
             return Value(torch.linalg.pinv(args[0].data), args[0].idx)
+        if node.function == functions.CHAIN and len(args) == 2:
+            return value.chain(*args)
         if node.function in functions.EXTREMES and len(args) > 1:
             total = args[0]
             for arg in args[1:]:

@@ -484,7 +484,9 @@ class Reader:
         if at + 1 >= len(factors):
             raise Unreadable("the gradient has nothing to its right", node.pos)
         ahead = factors[at + 1].body
-        if isinstance(ahead, Name | Scripted) and not self.function(ahead):
+        found = self.symbol(ahead) if isinstance(ahead, Name | Scripted) else None
+        if found is not None and found.rank == 0:
+            # The gradient of a named scalar reaches no further than its name.
             of, used = self._factor(factors, at + 1)
         else:
             of, used = self._operand(factors, at + 1, node.pos)

@@ -206,6 +206,17 @@ def _chains(a: Value, b: Value) -> bool:
     return meet and (a.den > 1 or a.rank > 2 or b.rank > 2)
 
 
+def chain(a: Value, b: Value) -> Value:
+    """The product of two derivatives over the quantity between them, whatever its shape.
+
+    Raises:
+        Undefined: if the second is not of what the first is by.
+    """
+    if a.den >= 0 and b.den >= 0 and a.shape[a.num :] == b.shape[: b.num]:
+        return _contract(a, b)
+    raise Undefined("prod takes two derivatives, the second of what the first is by")
+
+
 def _contract(a: Value, b: Value) -> Value:
     idx = union(a, b)
     one, two = lift(a, idx), lift(b, idx)

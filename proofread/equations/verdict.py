@@ -144,10 +144,17 @@ class Page:
         self.seconds = seconds
         self.defined: dict = {}
 
-    def check(self, latex: str) -> list[Chain]:
-        """The chains of one formula, each with its verdict."""
+    def check(self, latex: str, before: str = "") -> list[Chain]:
+        """The chains of one formula, each with its verdict.
+
+        Args:
+            latex: the formula.
+            before: the formula before it, which one that opens with `=` goes on with.
+        """
         try:
             display = parse(latex, self.declared.words)
+            if before:
+                display = _continued(display, parse(before, self.declared.words))
         except Unreadable as problem:
             return [_refused(latex, problem)]
         except RecursionError:
@@ -235,6 +242,10 @@ class Page:
             made.conditions = [reader.condition(c) for c in statement.conditions]
         except Unreadable as problem:
             _refuse(result, problem)
+            return made
+        if op == ":=" and isinstance(made.left, m.Array) and made.left in set(m.walk(made.right)):
+            made.left = None
+            result.verdict, result.reason = "skipped", "an update of a value, no equality"
         return made
 
     def _run(self, link: Link, reader: Reader, deadline: float, layout: Layout) -> None:
@@ -418,6 +429,21 @@ class Page:
             values.append(Value(spread(found, tuple(dims), sizes)))
         rank = values[0].data.dim()
         self.defined[key] = DefinedSymbol(text, rank, tuple(values))
+
+
+def _continued(display: Display, before: Display) -> Display:
+    """A formula that opens with a relation, its empty side filled from the one before."""
+    first = next((p for line in display.lines for p in line.parts if isinstance(p, Rel)), None)
+    rels = [p for line in before.lines for p in line.parts if isinstance(p, Rel)]
+    if first is None or first.sides[0] is not None or not rels or rels[-1].sides[-1] is None:
+        return display
+    last = replace(rels[-1].sides[-1], pos=0)
+    filled = replace(first, sides=(last, *first.sides[1:]))
+    lines = tuple(
+        replace(line, parts=tuple(filled if p is first else p for p in line.parts))
+        for line in display.lines
+    )
+    return replace(display, lines=lines)
 
 
 @dataclass
