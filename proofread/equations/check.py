@@ -163,7 +163,7 @@ def check_file(
     except Unreadable as problem:
         return Report(str(path), error=str(problem))
     if declarations is not None:
-        document.declarations = dict(declarations)
+        document.declarations = declarations
     return check_document(document, folder=path.parent, cache_dir=cache_dir, seconds=seconds)
 
 
@@ -200,7 +200,7 @@ def check_text(
         if declarations is None:
             declarations, text, offset = split_front_matter(text)
             line += offset - 1
-        document = Document(path, list(find(text, line=line)), dict(declarations))
+        document = Document(path, list(find(text, line=line)), declarations)
     except Unreadable as problem:
         return Report(path, error=str(problem))
     folder = folder if folder is not None else Path(path).parent if path else "."
@@ -221,7 +221,7 @@ def check_document(
         checker = _Checker(sets, document, seconds, _Cache.open(cache_dir, document.path))
         report.formulas = [checker.formula(found) for found in document.equations]
         checker.cache.save()
-    except BadDeclaration as problem:
+    except (BadDeclaration, TooLong) as problem:
         report.formulas, report.error = [], str(problem)
     return report
 
@@ -279,6 +279,8 @@ class _Checker:
     def _check(self, found: Found, declared: Declarations, before: str) -> list[Chain]:
         page = self.pages.get(found.using)
         if page is None:
+            with _alarm(self.seconds * 2):
+                declared.verify()
             page = Page(declared, sums_shown=self.sums_shown, seconds=self.seconds)
             self.pages[found.using] = page
             for earlier in self.history.get(found.using, []):

@@ -182,6 +182,30 @@ class Declarations:
         here = Path(self.folder or ".").resolve()
         return [here, *list(here.parents)[:4], Path.cwd()]
 
+    def verify(self) -> None:
+        """Draw the data and look every declared name up, so that what is wrong is said at once.
+
+        Raises:
+            BadDeclaration: naming what is wrong.
+        """
+        try:
+            _ = self.worlds, self.function_table
+            for key, code in self.table.items():
+                world = self.first_world
+                if not (code in world.data or code in world.sizes or code in world.namespace):
+                    raise BadDeclaration(
+                        f"latex: `{key[0]}` is `{code}`, which neither `symbols`, `sizes` nor "
+                        "`forward` has"
+                    )
+            for name in self.functions:
+                self.callable_of(name)
+            for text in self.defines:
+                parse_atom(text, self.words)
+        except BadDeclaration:
+            raise
+        except Unreadable as problem:
+            raise BadDeclaration(f"declarations: {problem}") from None
+
     @cached_property
     def words(self) -> frozenset[str]:
         """Declared names of several letters, which the lexer has to join."""

@@ -110,6 +110,8 @@ def split_front_matter(text: str) -> tuple[dict, str, int]:
         raise BadDeclaration(f"front matter, {where}{what}") from None
     except RecursionError:
         raise BadDeclaration("front matter: nested too deep") from None
+    except (ValueError, TypeError) as problem:
+        raise BadDeclaration(f"front matter: {problem}") from None
     body = text[match.end() :]
     found = front.get("proofread") if isinstance(front, dict) else None
     return found or {}, body, text[: match.end()].count("\n") + 1

@@ -155,6 +155,8 @@ class Page:
             display = parse(latex, self.declared.words)
             if before:
                 display = _continued(display, parse(before, self.declared.words))
+        except BadDeclaration:
+            raise
         except Unreadable as problem:
             return [_refused(latex, problem)]
         except RecursionError:
@@ -168,6 +170,8 @@ class Page:
         for statement in statements(display):
             try:
                 chains.append(self._chain(statement, deadline))
+            except BadDeclaration:
+                raise
             except Unreadable as problem:
                 chains.append(_refused(to_latex(statement.rel), problem))
             except RecursionError:
@@ -240,6 +244,8 @@ class Page:
             else:
                 made.left, made.right = reader.read(left), reader.read(right)
             made.conditions = [reader.condition(c) for c in statement.conditions]
+        except BadDeclaration:
+            raise
         except Unreadable as problem:
             _refuse(result, problem)
             return made
@@ -253,6 +259,8 @@ class Page:
             return
         try:
             self._evaluate(link, reader, deadline, layout)
+        except BadDeclaration:
+            raise
         except Undefined as problem:
             _fail(link.result, str(problem), problem.pos)
         except Unreadable as problem:
