@@ -625,7 +625,7 @@ def _size_of(text: str, sizes: Mapping[str, int], where: str) -> int:
         raise BadDeclaration(f"{where}: `{text}` is no size")
     try:
         found = eval(text, {"__builtins__": {}}, dict(sizes))
-    except Exception:
+    except Exception:  # noqa: BLE001 - whatever is wrong with it, it is no size
         raise BadDeclaration(
             f"{where}: `{text}` is no size; declared sizes are {', '.join(sizes) or 'none'}"
         ) from None
@@ -707,7 +707,7 @@ def _run(declared: Declarations, namespace: dict, data: dict, cut: bool) -> None
                 exec(code, namespace)  # noqa: S102 - the author's own code, run as such
             except Unreadable:
                 raise
-            except Exception as problem:
+            except Exception as problem:  # noqa: BLE001 - the author's code may raise anything
                 source = lines[statement.lineno - 1].strip() if lines else ""
                 raise BadDeclaration(
                     f"forward, line {statement.lineno}, `{source}` raised {_say(problem)}"

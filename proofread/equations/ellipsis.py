@@ -10,7 +10,20 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 
 from .problem import Unreadable
-from .tree import Add, Dots, Factor, Items, Name, Node, Num, Product, Scripted, Term, rebuild, to_latex
+from .tree import (
+    Add,
+    Dots,
+    Factor,
+    Items,
+    Name,
+    Node,
+    Num,
+    Product,
+    Scripted,
+    Term,
+    rebuild,
+    to_latex,
+)
 
 HOLE = "hole"
 ROW = "hole row"
@@ -65,12 +78,11 @@ def sum_runs(node: Add) -> tuple[list[Term], list[Run]]:
         if fill(pattern, HOLE, wanted) != terms[at].body:
             break
         first, start, at = wanted, at, at - 1
-    if isinstance(first, Num) and first.text != "1" and start > 0 and at >= 0:
-        if first.text == "2":
-            raise Unreadable(
-                f"the term `{to_latex(terms[at].body)}` does not follow the pattern of the others",
-                terms[at].pos or node.pos,
-            )
+    if first == Num("2") and at >= 0:
+        raise Unreadable(
+            f"the term `{to_latex(terms[at].body)}` does not follow the pattern of the others",
+            terms[at].pos or node.pos,
+        )
     for spot in range(spots[0] + 1, spots[-1]):
         if not is_dots(terms[spot].body) and not _generic(pattern, terms[spot].body):
             raise Unreadable(
@@ -306,6 +318,7 @@ def _off_diagonal(off, row_at, column_at, last, pos) -> Node:
 def _swap(node: Node, old: Node, new: Node) -> Node:
     """Put `new` for `old` inside scripts, where numbers count."""
     if isinstance(node, Scripted):
+
         def deep(part: Node) -> Node:
             return new if part == old else rebuild(part, deep)
 

@@ -128,11 +128,12 @@ class Mutations:
         """A summary with every edit that was not caught."""
         real = len(self.outcomes) - len(self.same)
         share = f"{100 * self.caught / real:.1f}%" if real else "-"
-        lines = [
+        head = (
             f"{self.path}: {self.formulas} formulas, {len(self.outcomes)} edits, "
             f"{self.caught} of {real} caught ({share}), {len(self.same)} mean the same, "
             f"{len(self.survivors)} survive"
-        ]
+        )
+        lines = [head]
         for kind, row in sorted(self.by_kind().items()):
             lines.append(f"  {kind}: {row['caught']} caught, {row['same']} mean the same, "
                          f"{row['survived']} survive")  # fmt: skip
@@ -341,9 +342,14 @@ _FLIPPED = {
 def _script_of(inside: tuple[Node, ...], items: Items) -> bool:
     at = inside.index(items)
     owner = inside[at - 1] if at else None
-    return isinstance(owner, Scripted | Big) and owner is not None and items in (
-        owner.sub,
-        owner.sup,
+    return (
+        isinstance(owner, Scripted | Big)
+        and owner is not None
+        and items
+        in (
+            owner.sub,
+            owner.sup,
+        )
     )
 
 
@@ -419,8 +425,9 @@ def _of_product(node: Product) -> Iterator[tuple[str, Node]]:
             continue
         rest = (*factors[:at], *factors[at + 1 :])
         rest = (replace(rest[0], op=""), *rest[1:])
-        yield "dropped factor", rest[0].body if len(rest) == 1 and not rest[0].sign else Product(
-            rest
+        yield (
+            "dropped factor",
+            rest[0].body if len(rest) == 1 and not rest[0].sign else Product(rest),
         )
 
 
@@ -446,9 +453,7 @@ def _of_scripts(node: Scripted, reader: Reader) -> Iterator[tuple[str, Node]]:
     if sub is not None and sup is not None:
         one, two = _sole_index(sup, reader), _sole_index(sub, reader)
         if one is not None and two is not None and one != two:
-            swapped = replace(
-                node, sub=_put(sub, two, one), sup=_put(sup, one, two)
-            )
+            swapped = replace(node, sub=_put(sub, two, one), sup=_put(sup, one, two))
             yield "swapped index", swapped
 
 
@@ -458,8 +463,10 @@ def _index_names(items: Items, reader: Reader) -> list[Name]:
 
 def _is_index(name: Name, reader: Reader) -> bool:
     plain = not name.accents and (len(name.base) == 1)
-    return plain and name.base not in {"T"} and (
-        name.base in reader.declared.index_keys or reader.symbol(name) is None
+    return (
+        plain
+        and name.base not in {"T"}
+        and (name.base in reader.declared.index_keys or reader.symbol(name) is None)
     )
 
 

@@ -457,13 +457,13 @@ class Reader:
                 return (self._rescripted(shown, scripts) if scripts else shown), 2
         if self.function(node) is not None:
             return self._call(factors, at)
-        if group is not None and _is_list(group.inside) and isinstance(node, Name | Scripted):
-            if isinstance(_parts(node)[0], Name):
-                raise Unreadable(
-                    f"`{to_latex(node)}` is followed by a list, as a function is",
-                    node.pos,
-                    "declare it under `functions`",
-                )
+        named = isinstance(_parts(node)[0], Name)
+        if group is not None and _is_list(group.inside) and named:
+            raise Unreadable(
+                f"`{to_latex(node)}` is followed by a list, as a function is",
+                node.pos,
+                "declare it under `functions`",
+            )
         return self.read(node), 1
 
     def _operand(self, factors, at, pos) -> tuple[m.Meaning, int]:
@@ -525,9 +525,8 @@ class Reader:
         if sub is not None and any(isinstance(p, Rel) for p in walk(sub)):
             value = self.condition_items(_inner(sub))
             return self._powers(value, _sup_parts(sup)), 1
-        if group is not None and group.inside.parts and _has_relation(group.inside):
-            if sub is None:
-                return self.condition_items(group.inside), 2
+        if group is not None and sub is None and _has_relation(group.inside):
+            return self.condition_items(group.inside), 2
         return None
 
     def _extreme(self, node: Node) -> bool:
@@ -560,10 +559,9 @@ class Reader:
         values = group.inside.values()
         if not values or not all(_argument_like(value) for value in values):
             return None
-        for value in values:
-            if self.symbol(_stripped(value)) is None and not _is_set(value):
-                if len(values) == 1:
-                    raise self.undeclared(value)
+        only = values[0] if len(values) == 1 else None
+        if only is not None and self.symbol(only) is None and not _is_set(only):
+            raise self.undeclared(only)
         return self._finish(found)
 
     def _call(self, factors, at) -> tuple[m.Meaning, int]:
@@ -639,20 +637,23 @@ class Reader:
             stop += 1
         after = factors[stop] if stop < len(factors) else None
         taken = factors[at].body
-        plain = isinstance(taken, Name | Scripted) and self.function(taken) is None
-        if after is not None and after.op == "" and plain:
-            if isinstance(after.body, Name | Scripted) and _group_of(after.body) is None:
-                if self.function(after.body) is None and not _is_nabla(after.body):
-                    one, two = to_latex(taken), to_latex(after.body)
-                    raise Unreadable(
-                        f"the function can be meant of `{one}` or of `{one} {two}`",
-                        after.pos,
-                        "put its argument in brackets",
-                    )
+        if after is not None and after.op == "" and self._plain(taken) and self._plain(after.body):
+            one, two = to_latex(taken), to_latex(after.body)
+            raise Unreadable(
+                f"the function can be meant of `{one}` or of `{one} {two}`",
+                after.pos,
+                "put its argument in brackets",
+            )
         if self.function(taken) is not None or self._extreme(taken):
             return self._factor(factors, at)
         inner = [replace(factors[at], op=""), *factors[at + 1 : stop]]
         return self.product(inner, taken.pos), stop - at
+
+    def _plain(self, node: Node | None) -> bool:
+        """Whether a factor is a quantity, neither a bracket nor something that acts."""
+        if not isinstance(node, Name | Scripted) or _group_of(node) is not None:
+            return False
+        return self.function(node) is None and not _is_nabla(node)
 
     # ---- scripts ----
 
@@ -700,7 +701,7 @@ class Reader:
         return isinstance(inside, Name) and self.dim_of(inside.base) is not None
 
     def _scripted_symbol(self, node: Name | Scripted) -> m.Meaning:
-        base, sub, sup, primes = _parts(node)
+        base, sub, sup, _ = _parts(node)
         letter = letter_of(node)
         if letter is not None:
             index = self._scope_only(letter)
@@ -798,9 +799,9 @@ class Reader:
             if isinstance(inside, Num) or self._is_index_expression(inside):
                 return self.slot(inside)
             return None
-        if isinstance(part, Name) and self.dim_of(part.base) is not None:
-            if self.symbol(part) is None or part.base in self.declared.index_keys:
-                return self.slot(part)
+        known = isinstance(part, Name) and self.dim_of(part.base) is not None
+        if known and (self.symbol(part) is None or part.base in self.declared.index_keys):
+            return self.slot(part)
         return None
 
     def _is_index_expression(self, node: Node) -> bool:
@@ -860,9 +861,9 @@ class Reader:
 
     def _sub_slots(self, sub: Items, rank: int | None) -> list[m.Meaning | None]:
         nodes = _index_nodes(sub)
-        if rank and rank > 1 and len(nodes) == 1 and isinstance(nodes[0], Num):
-            if len(nodes[0].text) == rank:
-                nodes = [Num(c, pos=nodes[0].pos) for c in nodes[0].text]
+        only = nodes[0] if len(nodes) == 1 else None
+        if rank and rank > 1 and isinstance(only, Num) and len(only.text) == rank:
+            nodes = [Num(c, pos=nodes[0].pos) for c in nodes[0].text]
         return [self.slot(node) for node in nodes]
 
     def slots(self, sub: Items) -> list[m.Meaning | None]:
@@ -1202,10 +1203,6 @@ def _is_set(node: Node) -> bool:
     return group is not None and group.open in {"\\{", "\\lbrace"}
 
 
-def _stripped(node: Node) -> Node:
-    return node
-
-
 def _idle(sep: Sep) -> bool:
     return sep.text in {"\\quad", "\\qquad", ".", ","}
 
@@ -1284,7 +1281,7 @@ def _slash_derivatives(factors: Sequence[Factor]) -> list[Factor]:
                 )
                 if start is None:
                     continue
-                num = Product(tuple([replace(out[start], op=""), *out[start + 1 : at]]))
+                num = Product((replace(out[start], op=""), *out[start + 1 : at]))
                 den = Product((replace(out[at], op=""), out[at + 1]))
                 frac = Frac(
                     Brace(Items((num if len(num.factors) > 1 else num.factors[0].body,))),

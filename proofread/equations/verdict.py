@@ -21,6 +21,20 @@ from .value import Value, check_same, say_shape, spread, transpose, union
 
 TOLERANCE = 1e-9
 SECONDS = 5.0
+IDLE = frozenset(
+    [
+        r"\to",
+        r"\rightarrow",
+        r"\mapsto",
+        r"\leftarrow",
+        r"\gets",
+        r"\sim",
+        r"\longrightarrow",
+        r"\notin",
+        r"\subset",
+        r"\subseteq",
+    ]
+)
 RANK = {"fails": 0, "unreadable": 1, "convention": 2, "holds": 3, "skipped": 4}
 LAYOUTS = {
     "denominator-layout": Layout(denominator=True),
@@ -325,12 +339,18 @@ class Page:
     def _try_conventions(self, links: list[Link], reader: Reader, deadline: float) -> None:
         """Where a chain fails, see whether a named convention makes all of it hold."""
         failed = [link for link in links if link.result.verdict == "fails"]
-        if not self.conventions or not failed or any(link.result.verdict == "unreadable" for link in links):
+        if (
+            not self.conventions
+            or not failed
+            or any(link.result.verdict == "unreadable" for link in links)
+        ):
             return
         for name, layout in LAYOUTS.items():
             if name in self.declared.conventions or not self._applies(name, links):
                 continue
-            if name == "direct-partial" and any(_zero(link.right) for link in failed):
+            if name == "direct-partial" and (
+                any(_zero(link.right) for link in failed) or not self._can_cut()
+            ):
                 continue
             if self._all_hold(links, reader, deadline, layout):
                 for link in failed:
@@ -345,6 +365,13 @@ class Page:
                 link.result.verdict, link.result.convention = "convention", "stationary"
                 link.result.reason = name
                 link.result.suggestion = ""
+
+    def _can_cut(self) -> bool:
+        """Whether the forward also runs with each line cut off from those before."""
+        try:
+            return all(world.direct for world in self.worlds or self.declared.worlds)
+        except Unreadable:
+            return False
 
     def _applies(self, name: str, links: list[Link]) -> bool:
         sides = [side for link in links for side in (link.left, link.right) if side is not None]
@@ -713,24 +740,8 @@ def _only_indices(rel: Rel) -> bool:
 
 def _is_note(rel: Rel, reader: Reader) -> str:
     """Why a relation is a remark and no claim, if so."""
-    if all(op not in EQUAL and op not in ORDER for op in rel.ops):
-        if all(
-            op
-            in {
-                "\\to",
-                "\\rightarrow",
-                "\\mapsto",
-                "\\leftarrow",
-                "\\gets",
-                "\\sim",
-                "\\longrightarrow",
-                "\\notin",
-                "\\subset",
-                "\\subseteq",
-            }
-            for op in rel.ops
-        ):
-            return f"`{rel.ops[0]}` claims nothing to evaluate"
+    if all(op in IDLE for op in rel.ops):
+        return f"`{rel.ops[0]}` claims nothing to evaluate"
     if _only_indices(rel) and "\\in" not in rel.ops:
         names = [s for s in rel.sides if isinstance(s, Name)]
         if names and all(_is_counter(name, reader) for name in names):
