@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import signal
 import tempfile
 import threading
@@ -162,7 +163,7 @@ def check_file(
     except Unreadable as problem:
         return Report(str(path), error=str(problem))
     if declarations is not None:
-        document.declarations = dict(declarations)
+        document.declarations = declarations
     return check_document(document, folder=path.parent, cache_dir=cache_dir, seconds=seconds)
 
 
@@ -199,7 +200,7 @@ def check_text(
         if declarations is None:
             declarations, text, offset = split_front_matter(text)
             line += offset - 1
-        document = Document(path, list(find(text, line=line)), dict(declarations))
+        document = Document(path, list(find(text, line=line)), declarations)
     except Unreadable as problem:
         return Report(path, error=str(problem))
     folder = folder if folder is not None else Path(path).parent if path else "."
@@ -220,7 +221,7 @@ def check_document(
         checker = _Checker(sets, document, seconds, _Cache.open(cache_dir, document.path))
         report.formulas = [checker.formula(found) for found in document.equations]
         checker.cache.save()
-    except BadDeclaration as problem:
+    except (BadDeclaration, TooLong) as problem:
         report.formulas, report.error = [], str(problem)
     return report
 
@@ -236,6 +237,7 @@ class _Checker:
         self.pages: dict[str, Page] = {}
         self.history: dict[str, list[str]] = {}
         self.digests: dict[str, str] = {}
+        self.before = ""
 
     def formula(self, found: Found) -> Formula:
         """Check one formula as the comments before it ask."""
@@ -256,25 +258,29 @@ class _Checker:
 
     def _cached(self, found: Found) -> list[Chain]:
         declared = self.sets[found.using]
+        before = self.before if re.match(r"[\s&]*(=|\\begin\{\w+\*?\}[\s&]*=)", found.latex) else ""
+        self.before = found.latex
         if found.using not in self.digests:
             self.digests[found.using] = declared.digest() if self.cache else ""
         history = self.history.setdefault(found.using, [])
         orders = [(order.word, order.text) for order in found.orders]
         key = self.cache.key(
-            found.latex, self.digests[found.using], history, orders, self.sums_shown, self.seconds
+            found.latex, self.digests[found.using], history, orders, self.sums_shown, before
         )
         chains = self.cache.get(key)
         if chains is None:
-            chains = self._check(found, declared)
+            chains = self._check(found, declared, before)
             self.cache.put(key, chains)
         if declared.defines:
             # What this formula may define is part of what later ones depend on.
             history.append(found.latex)
         return chains
 
-    def _check(self, found: Found, declared: Declarations) -> list[Chain]:
+    def _check(self, found: Found, declared: Declarations, before: str) -> list[Chain]:
         page = self.pages.get(found.using)
         if page is None:
+            with _alarm(self.seconds * 2):
+                declared.verify()
             page = Page(declared, sums_shown=self.sums_shown, seconds=self.seconds)
             self.pages[found.using] = page
             for earlier in self.history.get(found.using, []):
@@ -286,7 +292,7 @@ class _Checker:
             page = own
         with _alarm(self.seconds * 2):
             try:
-                return page.check(found.latex)
+                return page.check(found.latex, before)
             except TooLong as problem:
                 return [Chain(found.latex.strip(), "unreadable", reason=str(problem))]
 

@@ -182,6 +182,30 @@ class Declarations:
         here = Path(self.folder or ".").resolve()
         return [here, *list(here.parents)[:4], Path.cwd()]
 
+    def verify(self) -> None:
+        """Draw the data and look every declared name up, so that what is wrong is said at once.
+
+        Raises:
+            BadDeclaration: naming what is wrong.
+        """
+        try:
+            _ = self.worlds, self.function_table
+            for key, code in self.table.items():
+                world = self.first_world
+                if not (code in world.data or code in world.sizes or code in world.namespace):
+                    raise BadDeclaration(
+                        f"latex: `{key[0]}` is `{code}`, which neither `symbols`, `sizes` nor "
+                        "`forward` has"
+                    )
+            for name in self.functions:
+                self.callable_of(name)
+            for text in self.defines:
+                parse_atom(text, self.words)
+        except BadDeclaration:
+            raise
+        except Unreadable as problem:
+            raise BadDeclaration(f"declarations: {problem}") from None
+
     @cached_property
     def words(self) -> frozenset[str]:
         """Declared names of several letters, which the lexer has to join."""
@@ -601,7 +625,7 @@ def _size_of(text: str, sizes: Mapping[str, int], where: str) -> int:
         raise BadDeclaration(f"{where}: `{text}` is no size")
     try:
         found = eval(text, {"__builtins__": {}}, dict(sizes))
-    except Exception:
+    except Exception:  # noqa: BLE001 - whatever is wrong with it, it is no size
         raise BadDeclaration(
             f"{where}: `{text}` is no size; declared sizes are {', '.join(sizes) or 'none'}"
         ) from None
@@ -683,7 +707,7 @@ def _run(declared: Declarations, namespace: dict, data: dict, cut: bool) -> None
                 exec(code, namespace)  # noqa: S102 - the author's own code, run as such
             except Unreadable:
                 raise
-            except Exception as problem:
+            except Exception as problem:  # noqa: BLE001 - the author's code may raise anything
                 source = lines[statement.lineno - 1].strip() if lines else ""
                 raise BadDeclaration(
                     f"forward, line {statement.lineno}, `{source}` raised {_say(problem)}"

@@ -110,6 +110,8 @@ def split_front_matter(text: str) -> tuple[dict, str, int]:
         raise BadDeclaration(f"front matter, {where}{what}") from None
     except RecursionError:
         raise BadDeclaration("front matter: nested too deep") from None
+    except (ValueError, TypeError) as problem:
+        raise BadDeclaration(f"front matter: {problem}") from None
     body = text[match.end() :]
     found = front.get("proofread") if isinstance(front, dict) else None
     return found or {}, body, text[: match.end()].count("\n") + 1
@@ -167,11 +169,14 @@ _FORMULA = re.compile(
     r"|(?P<fenced>^[ \t>]*```[ \t]*math[ \t]*\n(?P<in_fence>.*?)^[ \t>]*```[ \t]*$)"
     r"|(?P<env>\\begin\s*\{(?P<name>" + DISPLAY_NAMES + r")(?P<star>\*?)\}"
     r".*?\\end\s*\{(?P=name)(?P=star)\})"
+    r"|<script[^>]*math/tex;\s*mode=display[^>]*>(?P<script>.*?)</script>"
     r"|(?<!\\)\$\$(?P<dollars>.*?)(?<!\\)\$\$"
     r"|(?<!\\)\\\\?\[(?!\d*\.?\d+\s*(?:pt|em|ex|mm|cm|in)\])(?P<square>.*?)(?<!\\)\\\\?\]"
     r"|(?<!\\)\\\\?\((?P<round>(?:(?!\n\s*\n).)*?)\\\\?\)"
     r"|\$`(?P<ticked>[^`]+)`\$"
-    r"|(?<![\\$\w])\$(?![\s$])(?P<dollar>(?:\\.|[^$\\])+?)(?<![\s\\])\$(?![\d$])",
+    r"|(?<![\\$\w])\$(?![\s$])(?P<dollar>(?:\\.|[^$\\])+?)(?<![\s\\])\$(?![\d$])"
+    # With spaces inside its dollars it has to look like a formula.
+    r"|(?<![\\$\w])\$(?=[^$\n]*[\\_^=])(?P<loose>(?:\\.|[^$\\\n])+)\$(?![\d$])",
     re.MULTILINE | re.DOTALL,
 )
 
@@ -223,10 +228,10 @@ def find(
 
 
 def _inside(match: re.Match) -> tuple[str, bool]:
-    for name in ("in_fence", "env", "dollars", "square"):
+    for name in ("in_fence", "env", "script", "dollars", "square"):
         if match[name] is not None:
             return match[name], True
-    for name in ("round", "ticked", "dollar"):
+    for name in ("round", "ticked", "dollar", "loose"):
         if match[name] is not None:
             return match[name], False
     raise AssertionError(match.group())

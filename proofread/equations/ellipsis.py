@@ -78,12 +78,11 @@ def sum_runs(node: Add) -> tuple[list[Term], list[Run]]:
         if fill(pattern, HOLE, wanted) != terms[at].body:
             break
         first, start, at = wanted, at, at - 1
-    if isinstance(first, Num) and first.text != "1" and start > 0 and at >= 0:
-        if first.text == "2":
-            raise Unreadable(
-                f"the term `{to_latex(terms[at].body)}` does not follow the pattern of the others",
-                terms[at].pos or node.pos,
-            )
+    if first == Num("2") and at >= 0:
+        raise Unreadable(
+            f"the term `{to_latex(terms[at].body)}` does not follow the pattern of the others",
+            terms[at].pos or node.pos,
+        )
     for spot in range(spots[0] + 1, spots[-1]):
         if not is_dots(terms[spot].body) and not _generic(pattern, terms[spot].body):
             raise Unreadable(

@@ -164,7 +164,15 @@ class Evaluator:
         """One index on a column of shape (N, 1) is an entry."""
         if len(slots) == 1 and of.rank == 2 and 1 in of.shape and of.shape != (1, 1):
             kept = of.shape[0] if of.shape[1] == 1 else of.shape[1]
-            return Value(of.data.reshape(*of.data.shape[: len(of.idx)], kept), of.idx), slots
+            return Value(
+                of.data.reshape(
+                    (
+                        *of.data.shape[: len(of.idx)],
+                        kept,
+                    )
+                ),
+                of.idx,
+            ), slots
         return of, slots
 
     def _gather(self, of: Value, slots: list, offset: int = 0) -> Value:
@@ -190,12 +198,28 @@ class Evaluator:
                 bad = outside if bad is None else bad | outside
                 where = where.clamp(0, length - 1)
             data = data.movedim(place, n)
-            index = where.reshape(*where.shape, *(1,) * (data.dim() - n))
-            index = index.expand(*where.shape, 1, *data.shape[n + 1 :])
+            index = where.reshape(
+                (
+                    *where.shape,
+                    *(1,) * (data.dim() - n),
+                )
+            )
+            index = index.expand(
+                (
+                    *where.shape,
+                    1,
+                    *data.shape[n + 1 :],
+                )
+            )
             data = data.gather(n, index).squeeze(n)
         if bad is not None:
             self.out_of_range = True
-            mask = bad.reshape(*bad.shape, *(1,) * (data.dim() - n))
+            mask = bad.reshape(
+                (
+                    *bad.shape,
+                    *(1,) * (data.dim() - n),
+                )
+            )
             data = torch.where(mask, torch.full_like(data, math.nan), data)
         return Value(data, dims)
 
@@ -358,6 +382,8 @@ class Evaluator:
         args = [self.value(arg) for arg in node.args]
         if node.function == "pinv":
             return Value(torch.linalg.pinv(args[0].data), args[0].idx)
+        if node.function == functions.CHAIN and len(args) == 2:
+            return value.chain(*args)
         if node.function in functions.EXTREMES and len(args) > 1:
             total = args[0]
             for arg in args[1:]:
@@ -392,7 +418,7 @@ class Evaluator:
             found = act(*data)
         except (Undefined, TooLong):
             raise
-        except Exception as problem:
+        except Exception as problem:  # noqa: BLE001 - the author's code may raise anything
             raise Undefined(
                 f"{name} raised {type(problem).__name__}: {str(problem)[:120]}"
             ) from None
@@ -412,7 +438,15 @@ class Evaluator:
                 for at in range(math.prod(sizes))
             ]
         data = torch.stack(made)
-        return Value(data.reshape(*sizes, *data.shape[1:]), idx)
+        return Value(
+            data.reshape(
+                (
+                    *sizes,
+                    *data.shape[1:],
+                )
+            ),
+            idx,
+        )
 
     def _prime(self, act, args: list[Value], order: int) -> Value:
         if len(args) != 1:
@@ -438,7 +472,9 @@ class Evaluator:
 
     def _over(self, node: m.Over) -> Value:
         sizes = [self.length(dim) for dim in node.dims]
+        outside_before, self.out_of_range = self.out_of_range, False
         body = self.value(node.body)
+        outside, self.out_of_range = self.out_of_range, outside_before or self.out_of_range
         where = self.value(node.where) if node.where is not None else None
         idx = value.union(body, *([where] if where else []))
         idx = (*[d for d in idx if d not in node.dims], *node.dims)
@@ -451,9 +487,11 @@ class Evaluator:
             if where.rank:
                 raise Undefined("the condition under the sum is no number")
             keep = spread(where, idx, full) > 0.5
-            keep = keep.reshape(*keep.shape, *(1,) * (data.dim() - len(idx)))
+            keep = keep.reshape((*keep.shape, *(1,) * (data.dim() - len(idx))))
             empty = {"sum": 0.0, "prod": 1.0, "max": -math.inf, "min": math.inf}[node.op]
             data = torch.where(keep, data, torch.full_like(data, empty))
+        if outside and bool(torch.isnan(data).any()):
+            raise Undefined("an index under the sum leaves the range of its axis")
         axes = tuple(range(len(idx) - len(node.dims), len(idx)))
         rest = idx[: len(idx) - len(node.dims)]
         if node.op == "sum":
@@ -470,7 +508,7 @@ class Evaluator:
     # ---- derivatives ----
 
     def _partial(self, node: m.Partial) -> Value:
-        source, slots, offset = self._source(node.by)
+        source, slots = self._source(node.by)
         self._nested += 1
         try:
             of = self.value(node.of)
@@ -482,6 +520,7 @@ class Evaluator:
         if slots is not None:
             found = self._gather(found, [*slots, *[None] * (source.dim() - len(slots))], rank)
         den = found.rank - rank
+        found, rank, den = _columns_as_vectors(found, rank, den)
         if node.transposed and den == 2:
             found = Value(found.data.mT, found.idx)
         if self.layout.denominator and rank >= 1 and den >= 1:
@@ -512,7 +551,7 @@ class Evaluator:
                     if tensor.shape[1] == 1
                     else [m.Const(self.base), *slots]
                 )
-            return tensor, slots, 0
+            return tensor, slots
         tensor = self._equal_intermediate(by)
         if tensor is None:
             raise Unreadable(
@@ -520,7 +559,7 @@ class Evaluator:
                 by.pos,
                 "give it a name in the forward",
             )
-        return tensor, None, 0
+        return tensor, None
 
     def _before_cut(self, name: str) -> torch.Tensor:
         return self._data.get(f"{name} cut", self._data[name])
@@ -566,7 +605,16 @@ class Evaluator:
         idx = value.union(*flat)
         sizes = [self._known(dim, flat) for dim in idx]
         data = torch.stack([spread(cell, idx, sizes) for cell in flat], -1)
-        return Value(data.reshape(*sizes, len(cells), len(cells[0])), idx)
+        return Value(
+            data.reshape(
+                (
+                    *sizes,
+                    len(cells),
+                    len(cells[0]),
+                )
+            ),
+            idx,
+        )
 
     def _blocks(self, cells: list[list[Value]]) -> Value:
         flat = [cell for row in cells for cell in row]
@@ -582,7 +630,13 @@ class Evaluator:
                 flat_row = cell.row or one_column
                 return data.unsqueeze(-2 if flat_row else -1)
             if cell.rank == 0:
-                return data.reshape(*data.shape, 1, 1)
+                return data.reshape(
+                    (
+                        *data.shape,
+                        1,
+                        1,
+                    )
+                )
             raise Undefined("a block of a matrix has too many axes")
 
         try:
@@ -656,6 +710,16 @@ class Evaluator:
         return total
 
 
+def _columns_as_vectors(found: Value, num: int, den: int) -> tuple[Value, int, int]:
+    """The Jacobian of a column (N, 1) by a column is N x N, as of vectors."""
+    over, under = found.shape[:num], found.shape[num:]
+    if num != 2 or den != 2 or 1 not in over or 1 not in under:
+        return found, num, den
+    shape = (max(over), max(under))
+    lead = found.data.shape[: len(found.idx)]
+    return Value(found.data.reshape((*lead, *shape)), found.idx), 1, 1
+
+
 def _same_entries(a: Value, b: Value) -> bool:
     return a.shape == b.shape
 
@@ -666,8 +730,22 @@ def _diagonal_of(one: Value, other: Value) -> Value:
     if one.den >= 1 and one.shape == (*shape, *shape):
         n = len(one.idx)
         size = math.prod(shape)
-        data = one.data.reshape(*one.data.shape[:n], size, size).diagonal(dim1=-2, dim2=-1)
-        return Value(data.reshape(*data.shape[:n], *shape), one.idx)
+        data = one.data.reshape(
+            (
+                *one.data.shape[:n],
+                size,
+                size,
+            )
+        ).diagonal(dim1=-2, dim2=-1)
+        return Value(
+            data.reshape(
+                (
+                    *data.shape[:n],
+                    *shape,
+                )
+            ),
+            one.idx,
+        )
     return one
 
 

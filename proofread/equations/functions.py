@@ -84,5 +84,6 @@ WHOLE = {
     "logsumexp": lambda x: torch.logsumexp(x, -1),
     "norm": torch.linalg.vector_norm,
 }
+CHAIN = "prod"
 EXTREMES = {"max": torch.maximum, "min": torch.minimum}
-KNOWN = frozenset({*ELEMENTWISE, *ROW, *WHOLE, *EXTREMES})
+KNOWN = frozenset({*ELEMENTWISE, *ROW, *WHOLE, *EXTREMES, CHAIN})

@@ -377,7 +377,7 @@ def _pair_bars(tokens: list[Token]) -> list[Token]:
                 elif not right:
                     waiting.append((depth, at))
         for _, at in waiting:
-            out[at] = Token.new_borrow_pos("MID", str(out[at]), out[at])
+            out[at] = Token.new_borrow_pos("MID", "|" if opened == "ABSOPEN" else "\\|", out[at])
     return out
 
 
@@ -399,8 +399,6 @@ def _drop_alignment(tokens: list[Token]) -> list[Token]:
     for token in tokens:
         kind = token.type
         if kind in {"BEGINLINES", "ENDLINES"}:
-            if out and out[-1].type != "NEWLINE":
-                continue
             continue
         if kind in _OPENERS:
             stack.append(kind)
@@ -409,14 +407,9 @@ def _drop_alignment(tokens: list[Token]) -> list[Token]:
         in_grid = any(s in {"BEGINMATRIX", "BEGINCASES"} for s in stack)
         in_brackets = "OPEN" in stack or "LBRACE" in stack
         if kind == "NEWLINE" and in_brackets and not in_grid:
-            if not _in_substack(stack, out):
-                continue
+            continue
         out.append(token)
     return out
-
-
-def _in_substack(stack: list[str], out: list[Token]) -> bool:
-    return False
 
 
 def _join_lines(tokens: list[Token]) -> list[Token]:

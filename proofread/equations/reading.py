@@ -139,10 +139,25 @@ class Reader:
                     if found is None:
                         continue
                     rest = _without(sup_parts, labels[:take])
+                    if not with_sub and self._wants_capital(base, sub, found[1]):
+                        continue
                     return Symbol(found[0], found[1], None if with_sub else sub, rest)
         if isinstance(base, Name) and len(base.base) == 1 and base.base.islower():
             return self._entry_of_capital(node, base, sub, sup)
         return None
+
+    def _wants_capital(self, base: Node, sub: Items | None, rank: int) -> bool:
+        """Whether `x_{ij}` has more indices than a declared `x`, but as many as `X`."""
+        if sub is None or not isinstance(base, Name) or not base.base.islower():
+            return False
+        count = len(_index_nodes(sub))
+        only = sub.only()
+        if isinstance(only, Num):
+            count = len(only.text)
+        if count <= rank or len(base.base) != 1:
+            return False
+        capital = self.symbol(replace(base, base=base.base.upper()))
+        return capital is not None and capital.rank >= count
 
     def _entry_of_capital(self, node, base, sub, sup) -> Symbol | None:
         """`x_{ij}` is an entry and `x_i` a row of a declared `X`, where `x` is not declared."""
@@ -150,8 +165,11 @@ class Reader:
             return None
         if self.dim_of(base.base) is not None:
             return None
+        if base.base == "e" and sub is None:
+            return None
         capital = replace(base, base=base.base.upper())
-        return self.symbol(replace(node, base=capital) if isinstance(node, Scripted) else capital)
+        found = self.symbol(replace(node, base=capital))
+        return found if found is not None and found.rank else None
 
     def _named(self, key) -> tuple[m.Meaning, int] | None:
         if key in self.defined:
@@ -252,6 +270,9 @@ class Reader:
         inside = node.inside.only()
         if isinstance(inside, Rel):
             return self.condition(inside)
+        if len(values) > 1 and node.open in {"(", "["} and _is_list(node.inside):
+            cells = tuple(Items((value,)) for value in values)
+            return self._read_matrix(Matrix("bmatrix", (cells,), pos=node.pos))
         return self._only(node.inside, node)
 
     def _only(self, items: Items, node: Node) -> m.Meaning:
@@ -296,16 +317,27 @@ class Reader:
         plain, runs = ellipsis.sum_runs(node)
         terms = [self._term(term) for term in plain]
         for run in runs:
-            self._scopes.append({})
-            dim = self.bind(ellipsis.HOLE)
-            self.limited.add(dim)
-            first, last = self.read(run.first), self.read(run.last)
-            self.ranges[dim] = last
-            where = m.Compare((m.IndexOf(dim), first), (">=",))
-            body = self.read(run.pattern)
-            self._scopes.pop()
-            terms.append((-1 if run.sign in {"-", "−"} else 1, m.Over("sum", (dim,), body, where)))
+            terms.append((-1 if run.sign in {"-", "−"} else 1, self._run("sum", run)))
         return m.Plus(tuple(terms), pos=node.pos)
+
+    def _elided_product(self, factors: Sequence[Factor], pos: int) -> m.Meaning:
+        terms = tuple(Term("", factor.body, pos=factor.pos) for factor in factors)
+        plain, runs = ellipsis.sum_runs(Add(terms, pos=pos))
+        rest = [Factor("", term.body, pos=term.pos) for term in plain]
+        items = [("", self.product(rest, pos))] if rest else []
+        return _fold_run([*items, *(("", self._run("prod", run)) for run in runs)], pos)
+
+    def _run(self, op: str, run: ellipsis.Run) -> m.Meaning:
+        """A sum or product over the hole of a pattern."""
+        self._scopes.append({})
+        dim = self.bind(ellipsis.HOLE)
+        self.limited.add(dim)
+        first, last = self.read(run.first), self.read(run.last)
+        self.ranges[dim] = last
+        where = m.Compare((m.IndexOf(dim), first), (">=",))
+        body = self.read(run.pattern)
+        self._scopes.pop()
+        return m.Over(op, (dim,), body, where)
 
     def _read_big(self, node: Big) -> m.Meaning:
         op = "sum" if node.op == "\\sum" else "prod"
@@ -369,6 +401,8 @@ class Reader:
     def product(self, factors: Sequence[Factor], pos: int) -> m.Meaning:
         """A row of factors: calls and operators first, then the multiplications."""
         factors = _slash_derivatives(factors)
+        if any(_is_dots(factor.body) for factor in factors):
+            return self._elided_product(factors, pos)
         items: list[tuple[str, m.Meaning]] = []
         at = 0
         while at < len(factors):
@@ -423,6 +457,13 @@ class Reader:
                 return (self._rescripted(shown, scripts) if scripts else shown), 2
         if self.function(node) is not None:
             return self._call(factors, at)
+        named = isinstance(_parts(node)[0], Name)
+        if group is not None and _is_list(group.inside) and named:
+            raise Unreadable(
+                f"`{to_latex(node)}` is followed by a list, as a function is",
+                node.pos,
+                "declare it under `functions`",
+            )
         return self.read(node), 1
 
     def _operand(self, factors, at, pos) -> tuple[m.Meaning, int]:
@@ -443,7 +484,9 @@ class Reader:
         if at + 1 >= len(factors):
             raise Unreadable("the gradient has nothing to its right", node.pos)
         ahead = factors[at + 1].body
-        if isinstance(ahead, Name | Scripted) and not self.function(ahead):
+        found = self.symbol(ahead) if isinstance(ahead, Name | Scripted) else None
+        if found is not None and found.rank == 0:
+            # The gradient of a named scalar reaches no further than its name.
             of, used = self._factor(factors, at + 1)
         else:
             of, used = self._operand(factors, at + 1, node.pos)
@@ -482,9 +525,8 @@ class Reader:
         if sub is not None and any(isinstance(p, Rel) for p in walk(sub)):
             value = self.condition_items(_inner(sub))
             return self._powers(value, _sup_parts(sup)), 1
-        if group is not None and group.inside.parts and _has_relation(group.inside):
-            if sub is None:
-                return self.condition_items(group.inside), 2
+        if group is not None and sub is None and _has_relation(group.inside):
+            return self.condition_items(group.inside), 2
         return None
 
     def _extreme(self, node: Node) -> bool:
@@ -517,10 +559,9 @@ class Reader:
         values = group.inside.values()
         if not values or not all(_argument_like(value) for value in values):
             return None
-        for value in values:
-            if self.symbol(_stripped(value)) is None and not _is_set(value):
-                if len(values) == 1:
-                    raise self.undeclared(value)
+        only = values[0] if len(values) == 1 else None
+        if only is not None and self.symbol(only) is None and not _is_set(only):
+            raise self.undeclared(only)
         return self._finish(found)
 
     def _call(self, factors, at) -> tuple[m.Meaning, int]:
@@ -596,20 +637,23 @@ class Reader:
             stop += 1
         after = factors[stop] if stop < len(factors) else None
         taken = factors[at].body
-        plain = isinstance(taken, Name | Scripted) and self.function(taken) is None
-        if after is not None and after.op == "" and plain:
-            if isinstance(after.body, Name | Scripted) and _group_of(after.body) is None:
-                if self.function(after.body) is None and not _is_nabla(after.body):
-                    one, two = to_latex(taken), to_latex(after.body)
-                    raise Unreadable(
-                        f"the function can be meant of `{one}` or of `{one} {two}`",
-                        after.pos,
-                        "put its argument in brackets",
-                    )
+        if after is not None and after.op == "" and self._plain(taken) and self._plain(after.body):
+            one, two = to_latex(taken), to_latex(after.body)
+            raise Unreadable(
+                f"the function can be meant of `{one}` or of `{one} {two}`",
+                after.pos,
+                "put its argument in brackets",
+            )
         if self.function(taken) is not None or self._extreme(taken):
             return self._factor(factors, at)
         inner = [replace(factors[at], op=""), *factors[at + 1 : stop]]
         return self.product(inner, taken.pos), stop - at
+
+    def _plain(self, node: Node | None) -> bool:
+        """Whether a factor is a quantity, neither a bracket nor something that acts."""
+        if not isinstance(node, Name | Scripted) or _group_of(node) is not None:
+            return False
+        return self.function(node) is None and not _is_nabla(node)
 
     # ---- scripts ----
 
@@ -657,12 +701,12 @@ class Reader:
         return isinstance(inside, Name) and self.dim_of(inside.base) is not None
 
     def _scripted_symbol(self, node: Name | Scripted) -> m.Meaning:
-        base, sub, sup, primes = _parts(node)
-        if isinstance(base, Name) and not primes:
-            if sub is None and sup is None and not base.accents:
-                index = self._scope_only(base.base)
-                if index is not None:
-                    return m.IndexOf(index, pos=node.pos)
+        base, sub, sup, _ = _parts(node)
+        letter = letter_of(node)
+        if letter is not None:
+            index = self._scope_only(letter)
+            if index is not None:
+                return m.IndexOf(index, pos=node.pos)
         kronecker = self._kronecker(node)
         if kronecker is not None:
             return kronecker
@@ -755,9 +799,9 @@ class Reader:
             if isinstance(inside, Num) or self._is_index_expression(inside):
                 return self.slot(inside)
             return None
-        if isinstance(part, Name) and self.dim_of(part.base) is not None:
-            if self.symbol(part) is None or part.base in self.declared.index_keys:
-                return self.slot(part)
+        known = isinstance(part, Name) and self.dim_of(part.base) is not None
+        if known and (self.symbol(part) is None or part.base in self.declared.index_keys):
+            return self.slot(part)
         return None
 
     def _is_index_expression(self, node: Node) -> bool:
@@ -817,9 +861,9 @@ class Reader:
 
     def _sub_slots(self, sub: Items, rank: int | None) -> list[m.Meaning | None]:
         nodes = _index_nodes(sub)
-        if rank and rank > 1 and len(nodes) == 1 and isinstance(nodes[0], Num):
-            if len(nodes[0].text) == rank:
-                nodes = [Num(c, pos=nodes[0].pos) for c in nodes[0].text]
+        only = nodes[0] if len(nodes) == 1 else None
+        if rank and rank > 1 and isinstance(only, Num) and len(only.text) == rank:
+            nodes = [Num(c, pos=nodes[0].pos) for c in nodes[0].text]
         return [self.slot(node) for node in nodes]
 
     def slots(self, sub: Items) -> list[m.Meaning | None]:
@@ -832,7 +876,7 @@ class Reader:
             return None
         if isinstance(node, Mark | Rel):
             raise Unreadable(f"`{to_latex(node)}` is no index", node.pos)
-        if isinstance(node, Name):
+        if letter_of(node) is not None:
             return self._index_name(node)
         if isinstance(node, Num):
             return m.Const(float(node.text), pos=node.pos)
@@ -845,15 +889,16 @@ class Reader:
             return m.Plus(terms, pos=node.pos)
         return self.read(node)
 
-    def _index_name(self, node: Name) -> m.Meaning:
-        dim = self.dim_of(node.base) if not node.accents else None
+    def _index_name(self, node: Node) -> m.Meaning:
+        letter = letter_of(node)
+        dim = self.dim_of(letter)
         if dim is not None:
             return m.IndexOf(dim, pos=node.pos)
         found = self.symbol(node)
         if found is not None:
             return found.of
-        if len(node.base) == 1 or node.base.startswith("\\"):
-            return m.IndexOf(self._new_free(node.base), pos=node.pos)
+        if not is_word(letter.rstrip("'")):
+            return m.IndexOf(self._new_free(letter), pos=node.pos)
         raise Unreadable(f"the index `{to_latex(node)}` is not declared", node.pos)
 
     # ---- derivatives ----
@@ -1006,8 +1051,9 @@ class Reader:
         return m.Compare(sides, tuple(ops), pos=node.pos)
 
     def _condition_side(self, side: Node | None) -> m.Meaning:
-        if isinstance(side, Name) and not side.accents and side.font in {"", "\\mathit"}:
-            dim = self.dim_of(side.base)
+        letter = letter_of(side)
+        if letter is not None:
+            dim = self.dim_of(letter)
             if dim is not None:
                 return m.IndexOf(dim, pos=side.pos)
         return self.read(side)
@@ -1027,7 +1073,7 @@ def _variants(base: Node, primes: int) -> list[str]:
     tick = "'" * primes
     found = [bare(base) + tick]
     if isinstance(base, Name):
-        if base.font:
+        if base.font and base.font != "\\mathbb":
             found.append(bare(replace(base, font="")) + tick)
         if base.accents and "\\vec" in base.accents:
             found.append(bare(replace(base, font="", accents=())) + tick)
@@ -1102,6 +1148,16 @@ def _index_nodes(sub: Items) -> list[Node]:
     return found
 
 
+def letter_of(node: Node | None) -> str | None:
+    """The letter of an index, primes included; None where a node is no single letter."""
+    if isinstance(node, Scripted) and node.primes and node.sub is None and node.sup is None:
+        inner = letter_of(node.base)
+        return inner + "'" * node.primes if inner is not None else None
+    if isinstance(node, Name) and not node.accents and node.font in {"", "\\mathit"}:
+        return node.base
+    return None
+
+
 def _is_dots(node: Node | None) -> bool:
     if isinstance(node, Dots):
         return True
@@ -1136,13 +1192,15 @@ def _argument_like(node: Node) -> bool:
     )
 
 
+def _is_list(items: Items) -> bool:
+    """Whether the inside of a bracket is several values with commas between."""
+    seps = [part.text for part in items.parts if isinstance(part, Sep)]
+    return len(items.values()) > 1 and all(text == "," for text in seps)
+
+
 def _is_set(node: Node) -> bool:
     group = _group_of(node)
     return group is not None and group.open in {"\\{", "\\lbrace"}
-
-
-def _stripped(node: Node) -> Node:
-    return node
 
 
 def _idle(sep: Sep) -> bool:
@@ -1223,7 +1281,7 @@ def _slash_derivatives(factors: Sequence[Factor]) -> list[Factor]:
                 )
                 if start is None:
                     continue
-                num = Product(tuple([replace(out[start], op=""), *out[start + 1 : at]]))
+                num = Product((replace(out[start], op=""), *out[start + 1 : at]))
                 den = Product((replace(out[at], op=""), out[at + 1]))
                 frac = Frac(
                     Brace(Items((num if len(num.factors) > 1 else num.factors[0].body,))),
@@ -1292,12 +1350,13 @@ def _bound(sub: Items) -> tuple[list[str], list[Rel], dict[str, Node]]:
     lowers: dict[str, Node] = {}
 
     def bind(node: Node) -> bool:
-        if isinstance(node, Name) and not node.accents:
-            if node.base not in letters:
-                letters.append(node.base)
+        letter = letter_of(node)
+        if letter is not None:
+            if letter not in letters:
+                letters.append(letter)
             return True
         if isinstance(node, Product) and all(
-            f.op == "" and isinstance(f.body, Name) for f in node.factors
+            f.op == "" and letter_of(f.body) is not None for f in node.factors
         ):
             for factor in node.factors:
                 bind(factor.body)
@@ -1313,7 +1372,7 @@ def _bound(sub: Items) -> tuple[list[str], list[Rel], dict[str, Node]]:
             continue
         left = part.sides[0]
         if part.ops == ("=",) and bind(left):
-            lowers[left.base if isinstance(left, Name) else letters[-1]] = part.sides[1]
+            lowers[letter_of(left) or letters[-1]] = part.sides[1]
         elif part.ops == ("\\in",) and bind(left):
             right = part.sides[1]
             if not (_is_set(right) and any(isinstance(x, Dots) for x in walk(right))):
@@ -1322,11 +1381,10 @@ def _bound(sub: Items) -> tuple[list[str], list[Rel], dict[str, Node]]:
                     part.pos,
                     "give limits, or a condition such as k \\neq i",
                 )
-        elif len(part.sides) == 3 and isinstance(part.sides[1], Name):
+        elif len(part.sides) == 3 and letter_of(part.sides[1]) is not None:
             bind(part.sides[1])
             conditions.append(part)
         else:
-            if isinstance(left, Name) and left.base not in letters:
-                bind(left)
+            bind(left)
             conditions.append(part)
     return letters, conditions, lowers

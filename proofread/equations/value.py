@@ -76,7 +76,12 @@ def lift(value: Value, idx: tuple[str, ...]) -> torch.Tensor:
     order = [value.idx.index(name) for name in idx if name in value.idx]
     data = value.data.permute((*order, *range(n, value.data.dim())))
     shape = [value.data.shape[value.idx.index(name)] if name in value.idx else 1 for name in idx]
-    return data.reshape(*shape, *value.shape)
+    return data.reshape(
+        (
+            *shape,
+            *value.shape,
+        )
+    )
 
 
 def spread(value: Value, idx: tuple[str, ...], sizes: Sequence[int]) -> torch.Tensor:
@@ -109,8 +114,20 @@ def elementwise(
         one, two = _fit(a, b, one, two, n, strict, what)
     elif a.rank != b.rank:
         deep = max(a.rank, b.rank)
-        one = one.reshape(*one.shape[:n], *(1,) * (deep - a.rank), *a.shape)
-        two = two.reshape(*two.shape[:n], *(1,) * (deep - b.rank), *b.shape)
+        one = one.reshape(
+            (
+                *one.shape[:n],
+                *(1,) * (deep - a.rank),
+                *a.shape,
+            )
+        )
+        two = two.reshape(
+            (
+                *two.shape[:n],
+                *(1,) * (deep - b.rank),
+                *b.shape,
+            )
+        )
     elif any(p != q and 1 not in (p, q) for p, q in zip(a.shape, b.shape, strict=True)):
         raise Undefined(f"{say_shape(a.shape)} and {say_shape(b.shape)} can't be {what}")
     _check_blowup(one, two)
@@ -142,7 +159,12 @@ def _fit(a, b, one, two, n, strict, what):
         fits = (1,) * (big.rank - small.rank) + small.shape
     if fits is None:
         raise Undefined(f"{say_shape(a.shape)} and {say_shape(b.shape)} can't be {what}")
-    data = data.reshape(*data.shape[:n], *fits)
+    data = data.reshape(
+        (
+            *data.shape[:n],
+            *fits,
+        )
+    )
     return (data, two) if small is a else (one, data)
 
 
@@ -182,8 +204,20 @@ def multiply(a: Value, b: Value) -> Value:
 
 def _same_rank(one, two, n, a, b):
     deep = max(a.rank, b.rank)
-    one = one.reshape(*one.shape[:n], *(1,) * (deep - a.rank), *a.shape)
-    two = two.reshape(*two.shape[:n], *(1,) * (deep - b.rank), *b.shape)
+    one = one.reshape(
+        (
+            *one.shape[:n],
+            *(1,) * (deep - a.rank),
+            *a.shape,
+        )
+    )
+    two = two.reshape(
+        (
+            *two.shape[:n],
+            *(1,) * (deep - b.rank),
+            *b.shape,
+        )
+    )
     return one, two
 
 
@@ -201,8 +235,20 @@ def _chains(a: Value, b: Value) -> bool:
     """Whether two derivatives meet in the quantity between them, as in the chain rule."""
     if a.den < 1 or b.den < 0 or b.num != a.den:
         return False
-    meet = a.shape[a.num :] == b.shape[: b.num]
+    # A column (N, 1) is a matrix with an orientation: its product has to conform.
+    meet = a.shape[a.num :] == b.shape[: b.num] and 1 not in b.shape[: b.num]
     return meet and (a.den > 1 or a.rank > 2 or b.rank > 2)
+
+
+def chain(a: Value, b: Value) -> Value:
+    """The product of two derivatives over the quantity between them, whatever its shape.
+
+    Raises:
+        Undefined: if the second is not of what the first is by.
+    """
+    if a.den >= 0 and b.den >= 0 and a.shape[a.num :] == b.shape[: b.num]:
+        return _contract(a, b)
+    raise Undefined("prod takes two derivatives, the second of what the first is by")
 
 
 def _contract(a: Value, b: Value) -> Value:
@@ -211,10 +257,35 @@ def _contract(a: Value, b: Value) -> Value:
     n = len(idx)
     outer, meet, inner = a.shape[: a.num], b.shape[: b.num], b.shape[b.num :]
     size = torch.Size(meet).numel()
-    one = one.reshape(*one.shape[:n], torch.Size(outer).numel(), size)
-    two = two.reshape(*two.shape[:n], size, torch.Size(inner).numel())
+    one = one.reshape(
+        (
+            *one.shape[:n],
+            torch.Size(outer).numel(),
+            size,
+        )
+    )
+    two = two.reshape(
+        (
+            *two.shape[:n],
+            size,
+            torch.Size(inner).numel(),
+        )
+    )
     data = one @ two
-    return Value(_bounded(data.reshape(*data.shape[:n], *outer, *inner)), idx, num=a.num, den=b.den)
+    return Value(
+        _bounded(
+            data.reshape(
+                (
+                    *data.shape[:n],
+                    *outer,
+                    *inner,
+                )
+            )
+        ),
+        idx,
+        num=a.num,
+        den=b.den,
+    )
 
 
 def _two_vectors(a, b, one, two, idx) -> Value:
@@ -316,7 +387,15 @@ def check_same(a: Value, b: Value) -> tuple[Value, Value]:
 
 def _slim(value: Value, shape: tuple[int, ...]) -> Value:
     n = len(value.idx)
-    return Value(value.data.reshape(*value.data.shape[:n], *shape), value.idx)
+    return Value(
+        value.data.reshape(
+            (
+                *value.data.shape[:n],
+                *shape,
+            )
+        ),
+        value.idx,
+    )
 
 
 def _resolve(value: Value, other: Value) -> Value:

@@ -21,6 +21,20 @@ from .value import Value, check_same, say_shape, spread, transpose, union
 
 TOLERANCE = 1e-9
 SECONDS = 5.0
+IDLE = frozenset(
+    [
+        r"\to",
+        r"\rightarrow",
+        r"\mapsto",
+        r"\leftarrow",
+        r"\gets",
+        r"\sim",
+        r"\longrightarrow",
+        r"\notin",
+        r"\subset",
+        r"\subseteq",
+    ]
+)
 RANK = {"fails": 0, "unreadable": 1, "convention": 2, "holds": 3, "skipped": 4}
 LAYOUTS = {
     "denominator-layout": Layout(denominator=True),
@@ -124,20 +138,39 @@ class Page:
         declared: what the symbols mean.
         sums_shown: whether the page writes sums out, so that a repeated index is no sum.
         seconds: the time one formula may take.
+        worlds: the draws to use instead of the declarations' own.
+        conventions: whether to look for a convention under which a failing chain holds.
     """
 
     def __init__(
-        self, declared: Declarations, *, sums_shown: bool = False, seconds: float = SECONDS
+        self,
+        declared: Declarations,
+        *,
+        sums_shown: bool = False,
+        seconds: float = SECONDS,
+        worlds: Sequence[World] | None = None,
+        conventions: bool = True,
     ):
+        self.conventions = conventions
         self.declared = declared
+        self.worlds = worlds
         self.sums_shown = sums_shown
         self.seconds = seconds
         self.defined: dict = {}
 
-    def check(self, latex: str) -> list[Chain]:
-        """The chains of one formula, each with its verdict."""
+    def check(self, latex: str, before: str = "") -> list[Chain]:
+        """The chains of one formula, each with its verdict.
+
+        Args:
+            latex: the formula.
+            before: the formula before it, which one that opens with `=` goes on with.
+        """
         try:
             display = parse(latex, self.declared.words)
+            if before:
+                display = _continued(display, parse(before, self.declared.words))
+        except BadDeclaration:
+            raise
         except Unreadable as problem:
             return [_refused(latex, problem)]
         except RecursionError:
@@ -151,6 +184,8 @@ class Page:
         for statement in statements(display):
             try:
                 chains.append(self._chain(statement, deadline))
+            except BadDeclaration:
+                raise
             except Unreadable as problem:
                 chains.append(_refused(to_latex(statement.rel), problem))
             except RecursionError:
@@ -223,8 +258,14 @@ class Page:
             else:
                 made.left, made.right = reader.read(left), reader.read(right)
             made.conditions = [reader.condition(c) for c in statement.conditions]
+        except BadDeclaration:
+            raise
         except Unreadable as problem:
             _refuse(result, problem)
+            return made
+        if op == ":=" and isinstance(made.left, m.Array) and made.left in set(m.walk(made.right)):
+            made.left = None
+            result.verdict, result.reason = "skipped", "an update of a value, no equality"
         return made
 
     def _run(self, link: Link, reader: Reader, deadline: float, layout: Layout) -> None:
@@ -232,6 +273,8 @@ class Page:
             return
         try:
             self._evaluate(link, reader, deadline, layout)
+        except BadDeclaration:
+            raise
         except Undefined as problem:
             _fail(link.result, str(problem), problem.pos)
         except Unreadable as problem:
@@ -244,7 +287,7 @@ class Page:
         entered: dict[int, set] = {}
         totals: dict[int, int] = {}
         comparisons = []
-        for number, world in enumerate(self.declared.worlds):
+        for number, world in enumerate(self.worlds or self.declared.worlds):
             machine = self._machine(world, number, reader, deadline, layout)
             if link.space is not None:
                 self._check_space(link, machine, reader)
@@ -296,10 +339,18 @@ class Page:
     def _try_conventions(self, links: list[Link], reader: Reader, deadline: float) -> None:
         """Where a chain fails, see whether a named convention makes all of it hold."""
         failed = [link for link in links if link.result.verdict == "fails"]
-        if not failed or any(link.result.verdict == "unreadable" for link in links):
+        if (
+            not self.conventions
+            or not failed
+            or any(link.result.verdict == "unreadable" for link in links)
+        ):
             return
         for name, layout in LAYOUTS.items():
             if name in self.declared.conventions or not self._applies(name, links):
+                continue
+            if name == "direct-partial" and (
+                any(_zero(link.right) for link in failed) or not self._can_cut()
+            ):
                 continue
             if self._all_hold(links, reader, deadline, layout):
                 for link in failed:
@@ -314,6 +365,13 @@ class Page:
                 link.result.verdict, link.result.convention = "convention", "stationary"
                 link.result.reason = name
                 link.result.suggestion = ""
+
+    def _can_cut(self) -> bool:
+        """Whether the forward also runs with each line cut off from those before."""
+        try:
+            return all(world.direct for world in self.worlds or self.declared.worlds)
+        except Unreadable:
+            return False
 
     def _applies(self, name: str, links: list[Link]) -> bool:
         sides = [side for link in links for side in (link.left, link.right) if side is not None]
@@ -393,7 +451,7 @@ class Page:
         right = reader.read(statement.rel.sides[1])
         letters = _subscript_letters(target, key)
         values = []
-        for number, world in enumerate(self.declared.worlds):
+        for number, world in enumerate(self.worlds or self.declared.worlds):
             machine = self._machine(world, number, reader, deadline, self._declared_layout())
             found = machine.value(right)
             dims = [reader.free.get(letter, letter) for letter in letters]
@@ -406,6 +464,21 @@ class Page:
             values.append(Value(spread(found, tuple(dims), sizes)))
         rank = values[0].data.dim()
         self.defined[key] = DefinedSymbol(text, rank, tuple(values))
+
+
+def _continued(display: Display, before: Display) -> Display:
+    """A formula that opens with a relation, its empty side filled from the one before."""
+    first = next((p for line in display.lines for p in line.parts if isinstance(p, Rel)), None)
+    rels = [p for line in before.lines for p in line.parts if isinstance(p, Rel)]
+    if first is None or first.sides[0] is not None or not rels or rels[-1].sides[-1] is None:
+        return display
+    last = replace(rels[-1].sides[-1], pos=0)
+    filled = replace(first, sides=(last, *first.sides[1:]))
+    lines = tuple(
+        replace(line, parts=tuple(filled if p is first else p for p in line.parts))
+        for line in display.lines
+    )
+    return replace(display, lines=lines)
 
 
 @dataclass
@@ -667,24 +740,8 @@ def _only_indices(rel: Rel) -> bool:
 
 def _is_note(rel: Rel, reader: Reader) -> str:
     """Why a relation is a remark and no claim, if so."""
-    if all(op not in EQUAL and op not in ORDER for op in rel.ops):
-        if all(
-            op
-            in {
-                "\\to",
-                "\\rightarrow",
-                "\\mapsto",
-                "\\leftarrow",
-                "\\gets",
-                "\\sim",
-                "\\longrightarrow",
-                "\\notin",
-                "\\subset",
-                "\\subseteq",
-            }
-            for op in rel.ops
-        ):
-            return f"`{rel.ops[0]}` claims nothing to evaluate"
+    if all(op in IDLE for op in rel.ops):
+        return f"`{rel.ops[0]}` claims nothing to evaluate"
     if _only_indices(rel) and "\\in" not in rel.ops:
         names = [s for s in rel.sides if isinstance(s, Name)]
         if names and all(_is_counter(name, reader) for name in names):
@@ -773,6 +830,10 @@ def _einstein(link: Link, machine: Evaluator, sides):
     data = spread(right, (*keep, *extra), [machine.length(d) for d in (*keep, *extra)])
     axes = tuple(range(len(keep), len(keep) + len(extra)))
     return left, Value(data.sum(axes), keep)
+
+
+def _zero(node: m.Meaning | None) -> bool:
+    return isinstance(node, m.Const) and node.number == 0
 
 
 def _repeated(node: m.Meaning, dim: str) -> bool:
