@@ -1,9 +1,9 @@
-"""The evidence strip of a page: what was run for its snippet while the page was built.
+"""The evidence strip of a page: what was run for it while it was built.
 
     /// evidence | linear
     ///
 
-runs the doctests of `snippets/linear.py`, compares each of its gradient functions with
+evaluates the equations of `docs/derivations/linear.md`, runs the doctests of `snippets/linear.py`, compares each of its gradient functions with
 autograd on random float64 data, and shows the counts and the largest error.
 """
 
@@ -11,6 +11,7 @@ import doctest
 import importlib
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from xml.etree.ElementTree import Element, SubElement
 
@@ -18,7 +19,7 @@ import torch
 from pymdownx.blocks import BlocksExtension
 from pymdownx.blocks.block import Block
 
-from extensions import report
+from extensions import proofs, report
 from proofread.signatures import compare, forward_of, gradients_of, relative_error
 
 SEEDS = range(3)
@@ -62,8 +63,18 @@ def gather(layer: str) -> Evidence:
     return Evidence(results.attempted, results.failed, functions, max(errors, default=None))
 
 
+def equations_of(layer: str) -> list[tuple[str, str]]:
+    """Return what was evaluated of the equations on the layer's page."""
+    counts = proofs.check(Path(f"docs/derivations/{layer}.md")).counts()
+    rows = [
+        (str(counts["holds"] + counts["convention"]), "chains of equations evaluated, all hold"),
+        (f"{counts['combinations']:,}", "combinations of indices and data"),
+    ]
+    return rows + [(str(counts["exempt"]), "exempt")] * bool(counts["exempt"])
+
+
 def facts(evidence: Evidence) -> list[tuple[str, str]]:
-    """Return the strip's entries, each a value and what it is."""
+    """Return the strip's entries about the code, each a value and what it is."""
     rows = [(str(evidence.examples), "doctest examples run")]
     if evidence.largest_error is not None:
         rows += [
@@ -82,7 +93,7 @@ class EvidenceBlock(Block):
         if not evidence.holds:
             report.warn(f"evidence | {self.argument}", f"the snippet does not hold: {evidence}")
         strip = SubElement(parent, "dl", {"class": "evidence"})
-        for value, label in facts(evidence):
+        for value, label in equations_of(self.argument) + facts(evidence):
             group = SubElement(strip, "div")
             SubElement(group, "dt").text = label
             SubElement(group, "dd").text = value

@@ -1,7 +1,7 @@
 """The ladder's table, from the file that `python -m benchmarks.ladder` wrote.
 
-    /// ladder
-    ///
+/// ladder
+///
 """
 
 import json
@@ -26,7 +26,7 @@ def row(name: str, step: dict) -> list[str]:
     median, low, high = (1000 * step[key] for key in ("median_s", "min_s", "max_s"))
     return [
         name,
-        f"{median:.3g} ms ({low:.3g} to {high:.3g})",
+        f"{median:,.0f} ms ({low:,.0f} to {high:,.0f})",
         f"{step['first_over_this']:.1f} ×",
         f"{step['backward_over_autograd']:.2f} ×",
         f"{step['peak_bytes'] / 1e6:.0f} MB",

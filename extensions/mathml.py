@@ -22,7 +22,6 @@ function render(latex, display) {
     return temml.renderToString(latex, {displayMode: display, throwOnError: true});
 }
 """
-DELIMITERS = {"div": (r"\[", r"\]"), "span": (r"\(", r"\)")}
 
 
 @cache
@@ -39,7 +38,7 @@ def to_mathml(latex: str, display: bool = False) -> str:
 
     >>> to_mathml("x")
     '<math><mi>x</mi></math>'
-    >>> to_mathml(r"\\frac{x")
+    >>> to_mathml(r"\frac{x")
     Traceback (most recent call last):
     ...
     ValueError: Unexpected end of input in a macro argument, expected '}' at end of input: \frac{x
@@ -56,12 +55,11 @@ class MathmlTreeprocessor(Treeprocessor):
 
     def run(self, root: Element) -> None:
         for element in root.iter():
-            if element.get("class") == "arithmatex" and element.tag in DELIMITERS:
+            if element.get("class") == "arithmatex":
                 self.replace(element)
 
     def replace(self, element: Element) -> None:
-        start, end = DELIMITERS[element.tag]
-        latex = (element.text or "").strip().removeprefix(start).removesuffix(end).strip()
+        latex = report.latex_of(element)
         try:
             mathml = to_mathml(latex, element.tag == "div")
         except ValueError as problem:

@@ -11,13 +11,17 @@ from snippets.layers import Linear, Model, Mse, Relu
 
 # --8<-- [start:SwappedFunction]
 class SwappedFunction(torch.autograd.Function):
-    """
-    >>> X = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
-    >>> W = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
-    >>> SwappedFunction.apply(X, W).sum().backward()
-    Traceback (most recent call last):
-    ...
-    RuntimeError: Function SwappedFunctionBackward returned an invalid gradient at index 0 - got [3, 4] but expected shape compatible with [5, 3]
+    """dJ/dW first, dJ/dX second: X got W's shape.
+
+    >>> X = torch.randn(5, 3, requires_grad=True)
+    >>> W = torch.randn(3, 4, requires_grad=True)
+    >>> Z = SwappedFunction.apply(X, W)
+    >>> try:
+    ...     Z.sum().backward()
+    ... except RuntimeError as error:
+    ...     print(*str(error).split(" - "), sep="\\n")
+    Function SwappedFunctionBackward returned an invalid gradient at index 0
+    got [3, 4] but expected shape compatible with [5, 3]
     """
 
     @staticmethod

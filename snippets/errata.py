@@ -10,7 +10,9 @@ import torch
 
 
 # --8<-- [start:sign]
-def loss_after_a_step(sign: float) -> tuple[float, float]:
+def loss_after_a_step(
+    sign: float,
+) -> tuple[float, float]:
     """J before and after a step along sign * 2 * (U - Y) / N.
 
     >>> before, after = loss_after_a_step(sign=+1.0)
@@ -20,7 +22,9 @@ def loss_after_a_step(sign: float) -> tuple[float, float]:
     >>> after < before
     False
     """
-    X = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
+    X = torch.tensor(
+        [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]
+    )
     Y = torch.tensor([[1.0], [0.0], [2.0]])
     w = torch.tensor([[1.0], [0.5]])
 
@@ -30,7 +34,9 @@ def loss_after_a_step(sign: float) -> tuple[float, float]:
     U = torch.relu(X @ w)
     dJ_dU = sign * 2 * (U - Y) / len(X)
     dJ_dw = X.T @ (dJ_dU * (X @ w > 0))
-    return loss(w).item(), loss(w - 0.001 * dJ_dw).item()
+    return loss(w).item(), loss(
+        w - 0.001 * dJ_dw
+    ).item()
 
 
 # --8<-- [end:sign]
@@ -64,18 +70,24 @@ def loss_with_targets(*shape: int) -> tuple:
     output = torch.tensor([[1.0], [2.0], [3.0], [4.0]])
     targets = torch.arange(1.0, 5.0).reshape(shape)
     difference = output.squeeze(1) - targets
-    return difference.shape, difference.pow(2).mean().item()
+    return difference.shape, difference.pow(
+        2
+    ).mean().item()
 
 
 # --8<-- [end:targets]
 
 
 # --8<-- [start:squeeze]
-def difference_after_squeeze(N: int, M: int) -> torch.Size:
+def difference_after_squeeze(
+    N: int, M: int
+) -> torch.Size:
     """The shape of A.squeeze() - Y for Y of shape (N,).
 
     >>> difference_after_squeeze(5, 1)
     torch.Size([5])
+    >>> difference_after_squeeze(1, 2)  # silent, wrong
+    torch.Size([2])
     >>> difference_after_squeeze(3, 3)  # silent, wrong
     torch.Size([3, 3])
     >>> difference_after_squeeze(5, 2)
@@ -113,6 +125,24 @@ def row_loop(M: int) -> torch.Size:
 # --8<-- [end:row_loop]
 
 
+# --8<-- [start:mse_grad]
+def mse_grad(M: int) -> torch.Size:
+    """The source's mse_grad, for M outputs.
+
+    >>> mse_grad(1)
+    torch.Size([5, 1])
+    >>> mse_grad(2)  # silent, wrong
+    torch.Size([5, 5, 2])
+    """
+    U, Y = torch.ones(5, M), torch.ones(5, M)
+    if M == 1:
+        Y = Y.squeeze(1)
+    return (2.0 * (Y.unsqueeze(1) - U) / len(U)).shape
+
+
+# --8<-- [end:mse_grad]
+
+
 # --8<-- [start:broadcast]
 def bytes_of_broadcast(N: int, D: int, M: int) -> int:
     """Memory of X.unsqueeze(-1) * dJ_dZ.unsqueeze(1), float32.
@@ -136,6 +166,8 @@ def slope_at_zero(function) -> float:
 
     >>> slope_at_zero(torch.relu)
     0.0
+    >>> slope_at_zero(lambda z: z.clamp_min(0.0))
+    1.0
     >>> slope_at_zero(lambda z: torch.maximum(z, torch.zeros(())))
     0.5
     """

@@ -15,20 +15,25 @@ from torch import Tensor
 class Linear:
     """Z = XW + b.
 
-    >>> layer = Linear(torch.tensor([[2.], [-1.]]), torch.tensor([-1.]))
+    >>> W = torch.tensor([[2., 0.], [-1., 3.]])
+    >>> layer = Linear(W, torch.tensor([-1., 1.]))
     >>> layer(torch.tensor([[1., 2.], [3., 4.]]))
-    tensor([[-1.],
-            [ 1.]])
-    >>> layer.backward(torch.tensor([[10.], [1.]]))
-    tensor([[ 20., -10.],
-            [  2.,  -1.]])
-    >>> layer.dJ_dW, layer.dJ_db
-    (tensor([[13.],
-            [24.]]), tensor([11.]))
+    tensor([[-1.,  7.],
+            [ 1., 13.]])
+    >>> layer.backward(torch.tensor([[10., 1.], [2., 0.]]))
+    tensor([[20., -7.],
+            [ 4., -2.]])
+    >>> layer.dJ_dW
+    tensor([[16.,  1.],
+            [28.,  2.]])
+    >>> layer.dJ_db
+    tensor([12.,  1.])
     """
 
     def __init__(
-        self, W: Float[Tensor, "D M"], b: Float[Tensor, "M"]
+        self,
+        W: Float[Tensor, "D M"],
+        b: Float[Tensor, "M"],
     ):
         self.W, self.b = W, b
 
@@ -54,10 +59,10 @@ class Relu:
     """A = relu(Z).
 
     >>> layer = Relu()
-    >>> layer(torch.tensor([[-1., 2.]]))
-    tensor([[0., 2.]])
-    >>> layer.backward(torch.tensor([[10., -3.]]))
-    tensor([[ 0., -3.]])
+    >>> layer(torch.tensor([[-1., 2., 0.]]))
+    tensor([[0., 2., 0.]])
+    >>> layer.backward(torch.tensor([[10., -3., 5.]]))
+    tensor([[ 0., -3.,  0.]])
     """
 
     def __call__(
@@ -80,11 +85,12 @@ class Mse:
     """J = mse(A, Y). Backward starts here: no upstream.
 
     >>> loss = Mse()
-    >>> A = torch.tensor([[3.], [1.], [5.], [2.]])
-    >>> loss(A, torch.tensor([[1.], [5.], [5.], [4.]]))
+    >>> A = torch.tensor([[3., 1.], [5., 2.]])
+    >>> loss(A, torch.tensor([[1., 5.], [5., 4.]]))
     tensor(6.)
-    >>> loss.backward().squeeze()
-    tensor([ 1., -2.,  0., -1.])
+    >>> loss.backward()
+    tensor([[ 1., -2.],
+            [ 0., -1.]])
     """
 
     def __call__(
@@ -94,7 +100,7 @@ class Mse:
     ) -> Float[Tensor, ""]:
         if A.numel() == 0:
             raise ValueError(
-                f"mse of no rows: A is {A.shape}"
+                f"A needs entries: {A.shape}"
             )
         self.A, self.Y = A, Y
         return (A - Y).square().mean()
@@ -110,14 +116,18 @@ class Mse:
 class Model:
     """Layers in a row, then a loss.
 
-    >>> W, b = torch.tensor([[2.], [-1.]]), torch.tensor([-1.])
+    >>> X = torch.arange(1.0, 9.0).reshape(4, 2)
+    >>> W = torch.tensor([[2., 1.], [-1., 0.]])
+    >>> b = torch.tensor([-1., -3.])
     >>> model = Model([Linear(W, b), Relu()], Mse())
-    >>> X = torch.tensor([[1., 2.], [3., 4.], [5., 6.], [7., 8.]])
-    >>> model(X, torch.tensor([[1.], [3.], [0.], [7.]]))
-    tensor(4.5000)
-    >>> dJ_dX = model.backward()
-    >>> model.layers[0].dJ_dW.squeeze()
-    tensor([-2.5000, -3.0000])
+    >>> Y = torch.tensor([[1., 1.], [3., 1.], [0., 1.], [7., 1.]])
+    >>> model(X, Y)
+    tensor(3.7500)
+    >>> model.backward()[3]
+    tensor([-0.2500,  0.5000])
+    >>> model.layers[0].dJ_dW
+    tensor([[-1.2500,  6.5000],
+            [-1.5000,  7.5000]])
     """
 
     def __init__(self, layers: list, loss):
@@ -139,29 +149,40 @@ class Model:
 
 
 # --8<-- [start:dot_g]
-def mse_g(A: Tensor, Y: Tensor) -> None:
+def mse_g(
+    A: Float[Tensor, "N M"], Y: Float[Tensor, "N M"]
+) -> None:
     A.g = 2 * (A - Y) / A.numel()
 
 
-def relu_g(Z: Tensor, A: Tensor) -> None:
+def relu_g(
+    Z: Float[Tensor, "N M"], A: Float[Tensor, "N M"]
+) -> None:
     Z.g = A.g * (Z > 0)
 
 
 def linear_g(
-    X: Tensor, Z: Tensor, W: Tensor, b: Tensor
+    X: Float[Tensor, "N D"],
+    Z: Float[Tensor, "N M"],
+    W: Float[Tensor, "D M"],
+    b: Float[Tensor, "M"],
 ) -> None:
     """Leave every gradient on the tensor it belongs to.
 
-    >>> W, b = torch.tensor([[2.], [-1.]]), torch.tensor([-1.])
-    >>> X = torch.tensor([[1., 2.], [3., 4.], [5., 6.], [7., 8.]])
-    >>> Y = torch.tensor([[1.], [3.], [0.], [7.]])
+    >>> X = torch.arange(1.0, 9.0).reshape(4, 2)
+    >>> W = torch.tensor([[2., 1.], [-1., 0.]])
+    >>> b = torch.tensor([-1., -3.])
+    >>> Y = torch.tensor([[1., 1.], [3., 1.], [0., 1.], [7., 1.]])
     >>> Z = X @ W + b
     >>> A = torch.relu(Z)
     >>> mse_g(A, Y)
     >>> relu_g(Z, A)
     >>> linear_g(X, Z, W, b)
-    >>> W.g.squeeze(), b.g
-    (tensor([-2.5000, -3.0000]), tensor([-0.5000]))
+    >>> W.g
+    tensor([[-1.2500,  6.5000],
+            [-1.5000,  7.5000]])
+    >>> b.g, X.g[3]
+    (tensor([-0.2500,  1.0000]), tensor([-0.2500,  0.5000]))
     """
     X.g = Z.g @ W.T
     W.g = X.T @ Z.g
@@ -189,15 +210,15 @@ def shared_weight_g() -> Tensor:
     return W.g
 
 
-def copied_tensor_g() -> bool:
+def copied_tensor_g() -> tuple[bool, bool]:
     """Copy A: the copy has the numbers, but not the `.g`.
 
     >>> copied_tensor_g()
-    False
+    (True, False)
     """
     A, Y = torch.tensor([[3.0]]), torch.tensor([[1.0]])
     mse_g(A, Y)
-    return hasattr(A.clone(), "g")
+    return hasattr(A, "g"), hasattr(A.clone(), "g")
 
 
 # --8<-- [end:dot_g_faults]
@@ -207,10 +228,12 @@ def copied_tensor_g() -> bool:
 class LinearFunction(torch.autograd.Function):
     """The same layer, for PyTorch's own backward().
 
-    >>> X = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
-    >>> W = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
-    >>> b = torch.randn(4, dtype=torch.float64, requires_grad=True)
-    >>> torch.autograd.gradcheck(LinearFunction.apply, (X, W, b))
+    >>> X, W, b = (
+    ...     torch.randn(*shape).double().requires_grad_()
+    ...     for shape in ((5, 3), (3, 4), (4,))
+    ... )
+    >>> layer = LinearFunction.apply
+    >>> torch.autograd.gradcheck(layer, (X, W, b))
     True
     """
 

@@ -17,15 +17,20 @@ def mse_by_row(
 ) -> Float[Tensor, ""]:
     """One row at a time, in plain Python.
 
-    >>> A = torch.tensor([[3.], [1.], [5.], [2.]])
-    >>> Y = torch.tensor([[1.], [5.], [5.], [4.]])
+    >>> A = torch.tensor([[3., 1.], [5., 2.]])
+    >>> Y = torch.tensor([[1., 5.], [5., 4.]])
     >>> mse_by_row(A, Y)  # (4 + 16 + 0 + 4) / 4
     tensor(6.)
     """
+    if A.numel() == 0:
+        raise ValueError(f"A needs entries: {A.shape}")
     errors = []
-    for a, y in zip(A.tolist(), Y.tolist(), strict=True):
+    for a, y in zip(
+        A.tolist(), Y.tolist(), strict=True
+    ):
         squares = [
-            (p - q) ** 2 for p, q in zip(a, y, strict=True)
+            (p - q) ** 2
+            for p, q in zip(a, y, strict=True)
         ]
         errors.append(sum(squares) / len(squares))
     return A.new_tensor(sum(errors) / len(errors))
@@ -40,13 +45,13 @@ def mse(
 ) -> Float[Tensor, ""]:
     """The mean of all squared differences.
 
-    >>> A = torch.tensor([[3.], [1.], [5.], [2.]])
-    >>> Y = torch.tensor([[1.], [5.], [5.], [4.]])
+    >>> A = torch.tensor([[3., 1.], [5., 2.]])
+    >>> Y = torch.tensor([[1., 5.], [5., 4.]])
     >>> mse(A, Y)
     tensor(6.)
     """
     if A.numel() == 0:
-        raise ValueError(f"A needs a row, got {A.shape}")
+        raise ValueError(f"A needs entries: {A.shape}")
     return (A - Y).square().mean()
 
 
@@ -59,10 +64,11 @@ def grad_A_by_entry(
 ) -> Float[Tensor, "N M"]:
     """One entry at a time.
 
-    >>> A = torch.tensor([[3.], [1.], [5.], [2.]])
-    >>> Y = torch.tensor([[1.], [5.], [5.], [4.]])
-    >>> grad_A_by_entry(A, Y).squeeze()
-    tensor([ 1., -2.,  0., -1.])
+    >>> A = torch.tensor([[3., 1.], [5., 2.]])
+    >>> Y = torch.tensor([[1., 5.], [5., 4.]])
+    >>> grad_A_by_entry(A, Y)
+    tensor([[ 1., -2.],
+            [ 0., -1.]])
     """
     N, M = A.shape
     dJ_dA = torch.empty_like(A)
@@ -89,7 +95,9 @@ def grad_A_by_row(
             [ 0., -1.]])
     """
     N, M = A.shape
-    rows = [2 / (N * M) * (A[i] - Y[i]) for i in range(N)]
+    rows = [
+        2 / (N * M) * (A[i] - Y[i]) for i in range(N)
+    ]
     return torch.stack(rows)
 
 

@@ -20,21 +20,27 @@ def forward_by_row(
 ) -> Float[Tensor, ""]:
     """J in plain Python, one row of the batch at a time.
 
-    >>> X = torch.tensor([[1., 2.], [3., 4.], [5., 6.], [7., 8.]])
-    >>> W, b = torch.tensor([[2.], [-1.]]), torch.tensor([-1.])
-    >>> Y = torch.tensor([[1.], [3.], [0.], [7.]])
-    >>> forward_by_row(X, W, b, Y)  # (1 + 4 + 9 + 4) / 4
-    tensor(4.5000)
+    >>> X = torch.arange(1.0, 9.0).reshape(4, 2)
+    >>> W = torch.tensor([[2., 1.], [-1., 0.]])
+    >>> b = torch.tensor([-1., -3.])
+    >>> Y = torch.tensor([[1., 1.], [3., 1.], [0., 1.], [7., 1.]])
+    >>> forward_by_row(X, W, b, Y)
+    tensor(3.7500)
     """
+    if Y.numel() == 0:
+        raise ValueError(f"Y needs entries: {Y.shape}")
     weights, biases = W.T.tolist(), b.tolist()
     errors = []
-    for x, y in zip(X.tolist(), Y.tolist(), strict=True):
+    for x, y in zip(
+        X.tolist(), Y.tolist(), strict=True
+    ):
         for w, bias, target in zip(
             weights, biases, y, strict=True
         ):
             z = (
                 sum(
-                    p * q for p, q in zip(w, x, strict=True)
+                    p * q
+                    for p, q in zip(w, x, strict=True)
                 )
                 + bias
             )
@@ -59,15 +65,21 @@ def forward(
 ]:
     """Z, A and J: one line for each layer.
 
-    >>> X = torch.tensor([[1., 2.], [3., 4.], [5., 6.], [7., 8.]])
-    >>> W, b = torch.tensor([[2.], [-1.]]), torch.tensor([-1.])
-    >>> Y = torch.tensor([[1.], [3.], [0.], [7.]])
+    >>> X = torch.arange(1.0, 9.0).reshape(4, 2)
+    >>> W = torch.tensor([[2., 1.], [-1., 0.]])
+    >>> b = torch.tensor([-1., -3.])
+    >>> Y = torch.tensor([[1., 1.], [3., 1.], [0., 1.], [7., 1.]])
     >>> Z, A, J = forward(X, W, b, Y)
-    >>> Z.squeeze(), A.squeeze(), J
-    (tensor([-1.,  1.,  3.,  5.]), tensor([0., 1., 3., 5.]), tensor(4.5000))
+    >>> A
+    tensor([[0., 0.],
+            [1., 0.],
+            [3., 2.],
+            [5., 4.]])
+    >>> J  # (1 + 1 + 4 + 1 + 9 + 1 + 4 + 9) / 8
+    tensor(3.7500)
     """
-    if X.shape[0] == 0:
-        raise ValueError(f"X needs a row, got {X.shape}")
+    if Y.numel() == 0:
+        raise ValueError(f"Y needs entries: {Y.shape}")
     Z = X @ W + b
     A = torch.relu(Z)
     J = (A - Y).square().mean()
@@ -91,14 +103,20 @@ def backward(
 ]:
     """dJ/dW, dJ/db, dJ/dX: the forward's lines, reversed.
 
-    >>> X = torch.tensor([[1., 2.], [3., 4.], [5., 6.], [7., 8.]])
-    >>> W = torch.tensor([[2.], [-1.]])
-    >>> Z = torch.tensor([[-1.], [1.], [3.], [5.]])
-    >>> A = torch.tensor([[0.], [1.], [3.], [5.]])
-    >>> Y = torch.tensor([[1.], [3.], [0.], [7.]])
-    >>> dJ_dW, dJ_db, dJ_dX = backward(X, W, Z, A, Y)
-    >>> dJ_dW.squeeze(), dJ_db
-    (tensor([-2.5000, -3.0000]), tensor([-0.5000]))
+    >>> X = torch.arange(1.0, 9.0).reshape(4, 2)
+    >>> W = torch.tensor([[2., 1.], [-1., 0.]])
+    >>> Z = torch.tensor([[-1., -2.], [1., 0.], [3., 2.], [5., 4.]])
+    >>> Y = torch.tensor([[1., 1.], [3., 1.], [0., 1.], [7., 1.]])
+    >>> gradients = backward(X, W, Z, torch.relu(Z), Y)
+    >>> for dJ in gradients:
+    ...     print(dJ + 0)  # no minus zeros
+    tensor([[-1.2500,  6.5000],
+            [-1.5000,  7.5000]])
+    tensor([-0.2500,  1.0000])
+    tensor([[ 0.0000,  0.0000],
+            [-1.0000,  0.5000],
+            [ 1.7500, -0.7500],
+            [-0.2500,  0.5000]])
     """
     dJ_dA = 2 * (A - Y) / A.numel()
     dJ_dZ = dJ_dA * (Z > 0)
@@ -125,12 +143,18 @@ def forward_and_backward(
 ]:
     """J, dJ/dW, dJ/db and dJ/dX: one step's worth.
 
-    >>> X = torch.tensor([[1., 2.], [3., 4.], [5., 6.], [7., 8.]])
-    >>> W, b = torch.tensor([[2.], [-1.]]), torch.tensor([-1.])
-    >>> Y = torch.tensor([[1.], [3.], [0.], [7.]])
+    >>> X = torch.arange(1.0, 9.0).reshape(4, 2)
+    >>> W = torch.tensor([[2., 1.], [-1., 0.]])
+    >>> b = torch.tensor([-1., -3.])
+    >>> Y = torch.tensor([[1., 1.], [3., 1.], [0., 1.], [7., 1.]])
     >>> J, dJ_dW, dJ_db, dJ_dX = forward_and_backward(X, W, b, Y)
     >>> J, dJ_db
-    (tensor(4.5000), tensor([-0.5000]))
+    (tensor(3.7500), tensor([-0.2500,  1.0000]))
+    >>> dJ_dW
+    tensor([[-1.2500,  6.5000],
+            [-1.5000,  7.5000]])
+    >>> dJ_dX[3]
+    tensor([-0.2500,  0.5000])
     """
     Z, A, J = forward(X, W, b, Y)
     return J, *backward(X, W, Z, A, Y)
@@ -148,12 +172,16 @@ def grad_W_in_closed_form(
 ) -> Float[Tensor, "D M"]:
     """dJ/dW in one formula, the case inside the sum.
 
-    >>> X = torch.tensor([[1., 2.], [3., 4.], [5., 6.], [7., 8.]])
-    >>> W, b = torch.tensor([[2.], [-1.]]), torch.tensor([-1.])
-    >>> Y = torch.tensor([[1.], [3.], [0.], [7.]])
-    >>> grad_W_in_closed_form(X, W, b, Y).squeeze()
-    tensor([-2.5000, -3.0000])
+    >>> X = torch.arange(1.0, 9.0).reshape(4, 2)
+    >>> W = torch.tensor([[2., 1.], [-1., 0.]])
+    >>> b = torch.tensor([-1., -3.])
+    >>> Y = torch.tensor([[1., 1.], [3., 1.], [0., 1.], [7., 1.]])
+    >>> grad_W_in_closed_form(X, W, b, Y)
+    tensor([[-1.2500,  6.5000],
+            [-1.5000,  7.5000]])
     """
+    if Y.numel() == 0:
+        raise ValueError(f"Y needs entries: {Y.shape}")
     dJ_dW = torch.zeros_like(W)
     for x, y in zip(X, Y, strict=True):
         z = x @ W + b

@@ -12,7 +12,9 @@ from torch import Tensor
 
 
 # --8<-- [start:relu]
-def relu(Z: Float[Tensor, "N M"]) -> Float[Tensor, "N M"]:
+def relu(
+    Z: Float[Tensor, "N M"],
+) -> Float[Tensor, "N M"]:
     """Keep what is positive, replace the rest by 0.
 
     >>> relu(torch.tensor([[-1., 2.], [3., 0.]]))

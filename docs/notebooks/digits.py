@@ -1,5 +1,4 @@
 # ---
-# title: Train on digits
 # jupyter:
 #   jupytext:
 #     text_representation:
@@ -23,6 +22,7 @@
 
 # %%
 import os
+import sys
 
 import matplotlib.pyplot as plt
 import torch
@@ -63,18 +63,23 @@ print(f"{len(train)} rows to train on, {len(test)} to test on, {D} pixels each")
 # %%
 figure, axes = plt.subplots(2, 8, figsize=(8, 2.4), layout="constrained")
 for axis, i in zip(axes.flat, train[:16], strict=True):
-    axis.imshow(X[i].reshape(side, side), cmap="gray_r")
+    axis.imshow(X[i].reshape(side, side).numpy(), cmap="gray_r")
     axis.set_title(digits[i].item(), fontsize=9)
     axis.axis("off")
 
 # %% [markdown]
 # ## One start, two ways
 #
-# Both runs begin with the same weights, and both take the same steps: `W -= rate * dJ_dW`. They differ in one thing only: who
+# Both runs begin with the same weights, and both take the same steps: `W -= RATE * dJ_dW`. They differ in one thing only: who
 # computes the gradient.
+#
+# How large may a step be? Too large, and the loss goes up. The curvature of this loss is at most twice the mean squared length of
+# a row (with a 1 for the bias), divided by the number of outputs. The rate is 2 over that bound: as long as no row crosses the kink
+# of its ReLU, the loss can't rise.
 
 # %%
-RATE, STEPS = 1.0, 300
+RATE = (M / (X[train].square().sum(1).mean() + 1)).item()
+STEPS = 300
 
 
 def start() -> tuple[torch.Tensor, torch.Tensor]:
@@ -85,14 +90,14 @@ def start() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 # %% [markdown]
-# By hand, with the [layers](../derivations/layers.md) of this site:
+# By hand, with the [layers](../../derivations/layers/) of this site:
 
 # %%
 linear = Linear(*start())
 model = Model([linear, Relu()], Mse())
 
 by_hand = []
-for _ in tqdm(range(STEPS), desc="by hand", mininterval=1):
+for _ in tqdm(range(STEPS), desc="by hand", file=sys.stdout):
     by_hand.append(model(X[train], Y[train]).item())
     model.backward()
     linear.W -= RATE * linear.dJ_dW
@@ -105,7 +110,7 @@ for _ in tqdm(range(STEPS), desc="by hand", mininterval=1):
 W, b = (parameter.requires_grad_() for parameter in start())
 
 by_autograd = []
-for _ in tqdm(range(STEPS), desc="autograd", mininterval=1):
+for _ in tqdm(range(STEPS), desc="autograd", file=sys.stdout):
     J = (torch.relu(X[train] @ W + b) - Y[train]).square().mean()
     by_autograd.append(J.item())
     dJ_dW, dJ_db = torch.autograd.grad(J, (W, b))
@@ -139,7 +144,7 @@ axis.legend(frameon=False)
 figure, axes = plt.subplots(2, 5, figsize=(8, 3.4), layout="constrained")
 limit = linear.W.abs().max()
 for digit, axis in enumerate(axes.flat):
-    picture = linear.W[:, digit].reshape(side, side)
+    picture = linear.W[:, digit].reshape(side, side).numpy()
     axis.imshow(picture, cmap="RdBu", vmin=-limit, vmax=limit)
     axis.set_title(digit, fontsize=9)
     axis.axis("off")

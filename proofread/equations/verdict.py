@@ -1,0 +1,860 @@
+"""Whether each `=` of a formula holds, and what it may mean where it does not."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+
+import torch
+
+from . import meaning as m
+from .declare import CONVENTIONS, Declarations, World, name_key
+from .evaluate import Evaluator, Layout
+from .parse import parse
+from .problem import BadDeclaration, TooLong, Undefined, Unreadable
+from .reading import EQUAL, ORDER, Reader
+from .tree import Big, Display, Dots, Items, Name, Node, Num, Rel, Scripted, Sep, to_latex, walk
+from .value import Value, check_same, say_shape, spread, transpose, union
+
+TOLERANCE = 1e-9
+SECONDS = 5.0
+IDLE = frozenset(
+    [
+        r"\to",
+        r"\rightarrow",
+        r"\mapsto",
+        r"\leftarrow",
+        r"\gets",
+        r"\sim",
+        r"\longrightarrow",
+        r"\notin",
+        r"\subset",
+        r"\subseteq",
+    ]
+)
+RANK = {"fails": 0, "unreadable": 1, "convention": 2, "holds": 3, "skipped": 4}
+LAYOUTS = {
+    "denominator-layout": Layout(denominator=True),
+    "einstein": Layout(einstein=True),
+    "direct-partial": Layout(direct=True),
+    "otimes-elementwise": Layout(otimes_elementwise=True),
+    "elementwise-derivative": Layout(elementwise_derivative=True),
+}
+
+
+@dataclass
+class Equality:
+    """One relation of a chain and what came of it.
+
+    Attributes:
+        verdict: holds, fails, convention, unreadable or skipped.
+        combinations: index combinations compared, over all draws.
+        error: the largest difference relative to the largest entry.
+        indices: the combination with the largest difference, where it fails.
+        left, right: both values there.
+        vacuous: why this check could not have failed, if it could not.
+    """
+
+    left_latex: str
+    op: str
+    right_latex: str
+    verdict: str = "holds"
+    reason: str = ""
+    suggestion: str = ""
+    convention: str = ""
+    combinations: int = 0
+    error: float = 0.0
+    indices: dict[str, int] = field(default_factory=dict)
+    left: float | None = None
+    right: float | None = None
+    vacuous: str = ""
+    pos: int | None = None
+
+
+@dataclass
+class Chain:
+    """A row of sides joined by relations, as it stands on a page."""
+
+    latex: str
+    verdict: str
+    equalities: list[Equality] = field(default_factory=list)
+    reason: str = ""
+    convention: str = ""
+    pos: int | None = None
+    defines: str = ""
+
+    @property
+    def vacuous(self) -> str:
+        """Why a check of this chain could not have failed, if one could not."""
+        return next((e.vacuous for e in self.equalities if e.vacuous), "")
+
+    @property
+    def checked(self) -> int:
+        """How many relations were evaluated."""
+        return sum(e.verdict in {"holds", "fails", "convention"} for e in self.equalities)
+
+    @property
+    def combinations(self) -> int:
+        return sum(e.combinations for e in self.equalities)
+
+    @property
+    def error(self) -> float:
+        return max((e.error for e in self.equalities), default=0.0)
+
+    def as_dict(self) -> dict:
+        """The chain as plain data."""
+        return asdict(self) | {
+            "vacuous": self.vacuous,
+            "checked": self.checked,
+            "combinations": self.combinations,
+            "error": self.error,
+        }
+
+
+@dataclass(frozen=True)
+class DefinedSymbol:
+    """A symbol that an equation of the page defines."""
+
+    name: str
+    rank: int
+    values: tuple[Value, ...] = field(compare=False, default=())
+
+
+@dataclass
+class Statement:
+    """A relation, and the conditions under which it is claimed."""
+
+    rel: Rel
+    conditions: list[Rel] = field(default_factory=list)
+
+
+class Page:
+    """The checks of one page, in order: later equations may use what earlier ones define.
+
+    Args:
+        declared: what the symbols mean.
+        sums_shown: whether the page writes sums out, so that a repeated index is no sum.
+        seconds: the time one formula may take.
+        worlds: the draws to use instead of the declarations' own.
+        conventions: whether to look for a convention under which a failing chain holds.
+    """
+
+    def __init__(
+        self,
+        declared: Declarations,
+        *,
+        sums_shown: bool = False,
+        seconds: float = SECONDS,
+        worlds: Sequence[World] | None = None,
+        conventions: bool = True,
+    ):
+        self.conventions = conventions
+        self.declared = declared
+        self.worlds = worlds
+        self.sums_shown = sums_shown
+        self.seconds = seconds
+        self.defined: dict = {}
+
+    def check(self, latex: str, before: str = "") -> list[Chain]:
+        """The chains of one formula, each with its verdict.
+
+        Args:
+            latex: the formula.
+            before: the formula before it, which one that opens with `=` goes on with.
+        """
+        try:
+            display = parse(latex, self.declared.words)
+            if before:
+                display = _continued(display, parse(before, self.declared.words))
+        except BadDeclaration:
+            raise
+        except Unreadable as problem:
+            return [_refused(latex, problem)]
+        except RecursionError:
+            return [_refused(latex, Unreadable("nested too deep"))]
+        return self.check_display(display, latex)
+
+    def check_display(self, display: Display, latex: str = "") -> list[Chain]:
+        """The chains of a parsed formula."""
+        deadline = time.monotonic() + self.seconds
+        chains = []
+        for statement in statements(display):
+            try:
+                chains.append(self._chain(statement, deadline))
+            except BadDeclaration:
+                raise
+            except Unreadable as problem:
+                chains.append(_refused(to_latex(statement.rel), problem))
+            except RecursionError:
+                chains.append(_refused(to_latex(statement.rel), Unreadable("nested too deep")))
+        if not chains:
+            text = latex or to_latex(display)
+            chains.append(Chain(text, "skipped", reason="states no relation"))
+        return chains
+
+    # ---- one chain ----
+
+    def _chain(self, statement: Statement, deadline: float) -> Chain:
+        rel = statement.rel
+        definition = self._definition(rel)
+        reader = Reader(self.declared, self.defined)
+        chain = Chain(to_latex(rel), "holds", pos=rel.pos)
+        if definition is not None:
+            self._define(definition, statement, reader, deadline)
+            chain.defines = definition
+            chain.equalities.append(
+                Equality(to_latex(rel.sides[0]), "=", to_latex(rel.sides[1]), reason="defines")
+            )
+            if len(rel.sides) == 2:
+                chain.reason = "a definition"
+                return chain
+        note = _is_note(rel, reader)
+        if note:
+            return Chain(to_latex(rel), "skipped", reason=note, pos=rel.pos)
+        links = list(zip(rel.sides, rel.ops, rel.sides[1:], strict=False))
+        if definition is not None:
+            links = links[1:]
+        checks = [self._prepare(link, statement, reader) for link in links]
+        layout = self._declared_layout()
+        for link in checks:
+            self._run(link, reader, deadline, layout)
+        self._try_conventions(checks, reader, deadline)
+        chain.equalities += [link.result for link in checks]
+        worst = min(chain.equalities, key=lambda e: RANK[e.verdict])
+        chain.verdict, chain.convention = worst.verdict, worst.convention
+        chain.reason = "; ".join(x for x in (worst.reason, worst.suggestion) if x)
+        if worst.verdict != "holds" and worst.pos is not None:
+            chain.pos = worst.pos
+        return chain
+
+    def _declared_layout(self) -> Layout:
+        names = self.declared.conventions
+        return Layout(
+            denominator="denominator-layout" in names,
+            einstein="einstein" in names,
+            direct="direct-partial" in names,
+            otimes_elementwise="otimes-elementwise" in names,
+            elementwise_derivative="elementwise-derivative" in names,
+            elementwise_product="elementwise-product" in names,
+        )
+
+    def _prepare(self, link, statement: Statement, reader: Reader) -> Link:
+        left, op, right = link
+        result = Equality(to_latex(left), op, to_latex(right))
+        made = Link(result)
+        if (
+            op not in EQUAL
+            and op not in ORDER
+            and op not in {"\\approx", "\\propto", "\\in", "\\simeq", "\\cong"}
+        ):
+            result.verdict, result.reason = "skipped", f"`{op}` claims nothing to evaluate"
+            return made
+        try:
+            if op == "\\in":
+                made.left, made.space = reader.read(left), right
+            else:
+                made.left, made.right = reader.read(left), reader.read(right)
+            made.conditions = [reader.condition(c) for c in statement.conditions]
+        except BadDeclaration:
+            raise
+        except Unreadable as problem:
+            _refuse(result, problem)
+            return made
+        if op == ":=" and isinstance(made.left, m.Array) and made.left in set(m.walk(made.right)):
+            made.left = None
+            result.verdict, result.reason = "skipped", "an update of a value, no equality"
+        return made
+
+    def _run(self, link: Link, reader: Reader, deadline: float, layout: Layout) -> None:
+        if link.left is None:
+            return
+        try:
+            self._evaluate(link, reader, deadline, layout)
+        except BadDeclaration:
+            raise
+        except Undefined as problem:
+            _fail(link.result, str(problem), problem.pos)
+        except Unreadable as problem:
+            _refuse(link.result, problem)
+        except (RuntimeError, ArithmeticError, ValueError, RecursionError) as problem:
+            _refuse(link.result, Unreadable(f"could not be evaluated: {str(problem)[:160]}"))
+
+    def _evaluate(self, link, reader, deadline, layout) -> None:
+        result = link.result
+        entered: dict[int, set] = {}
+        totals: dict[int, int] = {}
+        comparisons = []
+        for number, world in enumerate(self.worlds or self.declared.worlds):
+            machine = self._machine(world, number, reader, deadline, layout)
+            if link.space is not None:
+                self._check_space(link, machine, reader)
+                continue
+            sides = machine.value(link.left), machine.value(link.right)
+            if layout.einstein:
+                sides = _einstein(link, machine, sides)
+            where = [machine.value(c) for c in link.conditions]
+            comparisons.append(compare(*sides, where, result.op, machine, result, world))
+            for key, taken in machine.branches.items():
+                entered.setdefault(key, set()).update(taken)
+            totals |= machine.branch_totals
+        if link.space is not None:
+            return
+        result.combinations = sum(c.combinations for c in comparisons)
+        result.error = max(c.error for c in comparisons)
+        _settle(link, comparisons, self.declared)
+        if result.verdict == "holds":
+            result.vacuous = _vacuous(link, comparisons, entered, totals)
+
+    def _machine(self, world, number, reader, deadline, layout) -> Evaluator:
+        values = {d.name: d.values[number] for d in self.defined.values()}
+        return Evaluator(
+            world,
+            reader.ranges,
+            values,
+            self.declared.base,
+            layout,
+            deadline,
+            frozenset(reader.limited),
+        )
+
+    def _check_space(self, link, machine, reader) -> None:
+        shape = _space_shape(link.space, reader, machine)
+        result = link.result
+        if shape is None:
+            result.verdict, result.reason = "skipped", "the set on the right is not evaluated"
+            return
+        found = machine.value(link.left).shape
+        slim = tuple(n for n in found if n != 1)
+        if found != shape and not (slim == tuple(n for n in shape if n != 1) and len(slim) < 2):
+            _fail(result, f"the left side is {say_shape(found)}, the set is of {say_shape(shape)}")
+        else:
+            result.combinations += 1
+            result.reason = "the shape was checked"
+
+    # ---- conventions ----
+
+    def _try_conventions(self, links: list[Link], reader: Reader, deadline: float) -> None:
+        """Where a chain fails, see whether a named convention makes all of it hold."""
+        failed = [link for link in links if link.result.verdict == "fails"]
+        if (
+            not self.conventions
+            or not failed
+            or any(link.result.verdict == "unreadable" for link in links)
+        ):
+            return
+        for name, layout in LAYOUTS.items():
+            if name in self.declared.conventions or not self._applies(name, links):
+                continue
+            if name == "direct-partial" and (
+                any(_zero(link.right) for link in failed) or not self._can_cut()
+            ):
+                continue
+            if self._all_hold(links, reader, deadline, layout):
+                for link in failed:
+                    link.result.verdict = "convention"
+                    link.result.convention = name
+                    link.result.reason = f"holds where {CONVENTIONS[name]} ({name})"
+                    link.result.suggestion = ""
+                return
+        for link in failed:
+            name = self._stationary(link, links, reader, deadline)
+            if name:
+                link.result.verdict, link.result.convention = "convention", "stationary"
+                link.result.reason = name
+                link.result.suggestion = ""
+
+    def _can_cut(self) -> bool:
+        """Whether the forward also runs with each line cut off from those before."""
+        try:
+            return all(world.direct for world in self.worlds or self.declared.worlds)
+        except Unreadable:
+            return False
+
+    def _applies(self, name: str, links: list[Link]) -> bool:
+        sides = [side for link in links for side in (link.left, link.right) if side is not None]
+        nodes = [node for side in sides for node in m.walk(side)]
+        partials = any(isinstance(node, m.Partial) for node in nodes)
+        if name == "einstein":
+            written = any(isinstance(node, m.Over) for node in nodes)
+            return not written and not self.sums_shown
+        if name == "otimes-elementwise":
+            return any(isinstance(n, m.Times) and n.op == "outer" for n in nodes)
+        if name == "elementwise-derivative":
+            hadamard = any(
+                isinstance(n, m.Times)
+                and n.op == "hadamard"
+                and any(isinstance(s, m.Partial) for s in (n.left, n.right))
+                for n in nodes
+            )
+            return hadamard
+        return partials
+
+    def _all_hold(self, links, reader, deadline, layout) -> bool:
+        for link in links:
+            if link.left is None:
+                continue
+            trial = Link(
+                Equality("", link.result.op, ""), link.left, link.right, link.conditions, link.space
+            )
+            self._run(trial, reader, deadline, layout)
+            if trial.result.verdict not in {"holds", "skipped"} or trial.result.vacuous:
+                return False
+        return True
+
+    def _stationary(self, link: Link, links, reader, deadline) -> str:
+        """`expression = 0`, where the expression is the gradient of a scalar of the forward."""
+        zero = isinstance(link.right, m.Const) and link.right.number == 0
+        if not zero or link.result.op not in EQUAL:
+            return ""
+        others = [x for x in links if x is not link]
+        if any(x.result.verdict != "holds" for x in others):
+            return ""
+        if isinstance(link.left, m.Partial):
+            return "holds where the gradient is zero (stationary)"
+        scalars = [
+            name
+            for name, data in self.declared.first_world.data.items()
+            if data.dim() == 0 and data.grad_fn is not None
+        ]
+        for scalar_name in scalars:
+            for leaf in self.declared.leaves:
+                gradient = m.Partial(m.Array(scalar_name), m.Array(leaf))
+                trial = Link(Equality("", "\\propto", ""), link.left, gradient, [])
+                self._run(trial, reader, deadline, Layout())
+                if trial.result.verdict == "holds":
+                    return f"holds where d{scalar_name}/d{leaf} is zero (stationary)"
+        return ""
+
+    # ---- definitions ----
+
+    def _definition(self, rel: Rel) -> str | None:
+        """The declared name that this relation defines, where it is the first to name it."""
+        if not rel.ops or rel.ops[0] not in EQUAL or rel.sides[0] is None:
+            return None
+        target = rel.sides[0]
+        for text in self.declared.defines:
+            for node in _heads(target):
+                try:
+                    key = _key_of(text, self.declared.words)
+                except Unreadable as problem:
+                    raise BadDeclaration(f"defines: {problem}") from None
+                if name_key(node) == key and key not in self.defined:
+                    return text
+        return None
+
+    def _define(self, text: str, statement: Statement, reader: Reader, deadline: float) -> None:
+        target = statement.rel.sides[0]
+        key = _key_of(text, self.declared.words)
+        right = reader.read(statement.rel.sides[1])
+        letters = _subscript_letters(target, key)
+        values = []
+        for number, world in enumerate(self.worlds or self.declared.worlds):
+            machine = self._machine(world, number, reader, deadline, self._declared_layout())
+            found = machine.value(right)
+            dims = [reader.free.get(letter, letter) for letter in letters]
+            missing = [d for d in found.idx if d not in dims]
+            if missing:
+                raise Unreadable(
+                    f"`{text}` is defined with the free index `{missing[0]}` on the right alone"
+                )
+            sizes = [machine.length(d) for d in dims]
+            values.append(Value(spread(found, tuple(dims), sizes)))
+        rank = values[0].data.dim()
+        self.defined[key] = DefinedSymbol(text, rank, tuple(values))
+
+
+def _continued(display: Display, before: Display) -> Display:
+    """A formula that opens with a relation, its empty side filled from the one before."""
+    first = next((p for line in display.lines for p in line.parts if isinstance(p, Rel)), None)
+    rels = [p for line in before.lines for p in line.parts if isinstance(p, Rel)]
+    if first is None or first.sides[0] is not None or not rels or rels[-1].sides[-1] is None:
+        return display
+    last = replace(rels[-1].sides[-1], pos=0)
+    filled = replace(first, sides=(last, *first.sides[1:]))
+    lines = tuple(
+        replace(line, parts=tuple(filled if p is first else p for p in line.parts))
+        for line in display.lines
+    )
+    return replace(display, lines=lines)
+
+
+@dataclass
+class Link:
+    """A relation between two sides that were read."""
+
+    result: Equality
+    left: m.Meaning | None = None
+    right: m.Meaning | None = None
+    conditions: list[m.Meaning] = field(default_factory=list)
+    space: Node | None = None
+
+
+@dataclass
+class Comparison:
+    """Two sides in one world."""
+
+    combinations: int
+    error: float
+    indices: dict[str, int]
+    left: float
+    right: float
+    one: torch.Tensor
+    two: torch.Tensor
+    holds: bool
+    zero: bool
+    world: World
+    varied: bool
+
+
+def compare(left: Value, right: Value, where, op, machine, result, world) -> Comparison:
+    """Compare both sides at every index combination that the conditions allow.
+
+    Raises:
+        Undefined: if the shapes differ, or a value is not a number.
+    """
+    left, right = check_same(left, right)
+    idx = union(left, right, *where)
+    sizes = [machine.length(dim) for dim in idx]
+    one, two = (spread(side, idx, sizes).detach() for side in (left, right))
+    count = math.prod(sizes)
+    one, two = one.reshape(count, -1), two.reshape(count, -1)
+    keep = torch.ones(count, dtype=torch.bool)
+    for condition in where:
+        keep &= (spread(condition, idx, sizes).reshape(count, -1) > 0.5).all(1)
+    bad = torch.isnan(one).any(1) | torch.isnan(two).any(1)
+    if bool((bad & keep).any()):
+        if not machine.out_of_range:
+            raise Undefined(
+                "a value is not a number (0/0, a logarithm of a negative number, or "
+                "no case that applies)"
+            )
+        keep &= ~bad
+    if not bool(keep.any()):
+        raise Unreadable("no combination of the indices is left to compare")
+    one, two = one[keep], two[keep]
+    scale = float(torch.maximum(one.abs(), two.abs()).max()) if one.numel() else 0.0
+    gap = (one - two).abs()
+    if not torch.isfinite(one).all() or not torch.isfinite(two).all():
+        raise Undefined("a value is infinite")
+    error = float(gap.max()) / scale if scale > 0 else 0.0
+    place = int(gap.max(1).values.argmax())
+    column = int(gap[place].argmax())
+    flat = int(torch.nonzero(keep).reshape(-1)[place])
+    indices = {}
+    for dim, size in zip(reversed(idx), reversed(sizes), strict=True):
+        indices[dim.partition("#")[0]] = flat % size + machine.base
+        flat //= size
+    holds = _relation_holds(op, one, two, error, scale)
+    if op not in EQUAL:
+        error = 0.0 if holds else error
+    tiny = bool(scale < 1e-13)
+    return Comparison(
+        int(keep.sum()),
+        error,
+        dict(reversed(indices.items())),
+        float(one[place, column]),
+        float(two[place, column]),
+        one,
+        two,
+        holds,
+        tiny,
+        world,
+        not idx or max(sizes) > 1,
+    )
+
+
+def _relation_holds(op, one, two, error, scale) -> bool:
+    if op in EQUAL:
+        return error <= TOLERANCE
+    if op in ORDER:
+        slack = 1e-12 * max(scale, 1.0)
+        test = {
+            "<": lambda: one < two, ">": lambda: one > two, "!=": lambda: (one - two).abs() > slack,
+            "<=": lambda: one <= two + slack, ">=": lambda: one >= two - slack,
+        }[ORDER[op]]  # fmt: skip
+        return bool(test().all())
+    if op == "\\propto":
+        return _constant_ratio(one, two) is not None
+    return error <= 0.05
+
+
+def _constant_ratio(one: torch.Tensor, two: torch.Tensor) -> float | None:
+    """c with one = c * two at every entry, where there is one."""
+    top = two.abs().max()
+    if float(top) < 1e-13 or float(one.abs().max()) < 1e-13:
+        return None
+    at = int(two.abs().argmax())
+    ratio = float(one.reshape(-1)[at] / two.reshape(-1)[at])
+    gap = (one - ratio * two).abs().max()
+    return ratio if float(gap) <= 1e-9 * float(one.abs().max()) else None
+
+
+def _settle(link: Link, comparisons: list[Comparison], declared: Declarations) -> None:
+    """Turn the comparisons of all draws into a verdict."""
+    result = link.result
+    bad = [c for c in comparisons if not c.holds]
+    if not bad:
+        if result.op in {"\\approx", "\\simeq", "\\cong"}:
+            result.reason = "to within 5%"
+        return
+    if result.op in {"\\approx", "\\simeq", "\\cong"}:
+        result.verdict, result.reason = "skipped", "an approximation, off by more than 5%"
+        return
+    worst = max(bad, key=lambda c: c.error)
+    result.left, result.right, result.indices = worst.left, worst.right, worst.indices
+    at = ", ".join(f"{k} = {v}" for k, v in worst.indices.items())
+    shown = f"{worst.left:.6g} {_plain(result.op)} {worst.right:.6g} is false"
+    result.verdict = "fails"
+    result.reason = f"at {at}: {shown}" if at else shown
+    if len(bad) < len(comparisons) and comparisons[-1] in bad and len(bad) == 1:
+        sizes = ", ".join(f"{k} = {v}" for k, v in worst.world.sizes.items())
+        result.reason += f" (other draws agree; here {sizes})"
+    if result.op in EQUAL:
+        result.suggestion = suggest(comparisons)
+
+
+def _plain(op: str) -> str:
+    return {"=": "="}.get(op, op)
+
+
+def suggest(comparisons: list[Comparison]) -> str:
+    """What a constant ratio of the sides says: a sign, a factor, a size."""
+    ratios = [_constant_ratio(c.one, c.two) for c in comparisons]
+    if all(r is not None for r in ratios):
+        for name, factor in _factors(comparisons[0].world.sizes):
+            if all(
+                abs(r - factor(c.world.sizes)) <= 1e-7 * abs(r)
+                for r, c in zip(ratios, comparisons, strict=True)
+            ):
+                return f"the left side is {name} times the right"
+        if max(ratios) - min(ratios) <= 1e-9 * abs(ratios[0]):
+            return f"the left side is {ratios[0]:.6g} times the right"
+        return "the sides differ by a factor"
+    return ""
+
+
+def _factors(sizes):
+    """Named factors, as functions of the sizes; the plainest first."""
+    found = [
+        ("-1", lambda s: -1.0),
+        ("2", lambda s: 2.0),
+        ("1/2", lambda s: 0.5),
+        ("-2", lambda s: -2.0),
+        ("-1/2", lambda s: -0.5),
+    ]
+    names = list(sizes)
+    for sign, mark in ((1.0, ""), (-1.0, "-")):
+        for n in names:
+            found += [
+                (f"{mark}{n}", lambda s, n=n, g=sign: g * s[n]),
+                (f"{mark}1/{n}", lambda s, n=n, g=sign: g / s[n]),
+                (f"{mark}{n}/2", lambda s, n=n, g=sign: g * s[n] / 2),
+                (f"{mark}2/{n}", lambda s, n=n, g=sign: g * 2 / s[n]),
+                (f"{mark}2{n}", lambda s, n=n, g=sign: g * 2 * s[n]),
+                (f"{mark}1/(2{n})", lambda s, n=n, g=sign: g / (2 * s[n])),
+            ]
+        for at, n in enumerate(names):
+            for k in names[at + 1 :]:
+                found += [
+                    (f"{mark}{n}{k}", lambda s, n=n, k=k, g=sign: g * s[n] * s[k]),
+                    (f"{mark}1/({n}{k})", lambda s, n=n, k=k, g=sign: g / (s[n] * s[k])),
+                    (f"{mark}{n}/{k}", lambda s, n=n, k=k, g=sign: g * s[n] / s[k]),
+                    (f"{mark}{k}/{n}", lambda s, n=n, k=k, g=sign: g * s[k] / s[n]),
+                ]
+    return found
+
+
+def _vacuous(link: Link, comparisons, entered, totals) -> str:
+    """Why the check of a link that holds could not have failed, if so."""
+    literal = any(isinstance(s, m.Const | m.Like) for s in (link.left, link.right))
+    if link.left == link.right:
+        return "an equation with itself"
+    for key, total in totals.items():
+        if len(entered.get(key, ())) < total:
+            return "a branch of the cases is never entered by the data"
+    if all(c.zero for c in comparisons) and not literal:
+        return "both sides are zero throughout"
+    if not any(c.varied for c in comparisons):
+        return "no index takes more than one value"
+    return ""
+
+
+# ---- statements ----
+
+_CONDITION_WORDS = re.compile(
+    r"\b(if|for|when|where|whenever|with|all|any|unless)\b", re.IGNORECASE
+)
+
+
+def statements(display: Display) -> list[Statement]:
+    """The relations of a formula, each with the conditions that stand beside it."""
+    found: list[Statement] = []
+    for line in display.lines:
+        found += _of_line(line)
+    return found
+
+
+def _of_line(line: Items) -> list[Statement]:
+    found: list[Statement] = []
+    conditional = False
+    parts = list(line.parts)
+    for at, part in enumerate(parts):
+        if isinstance(part, Sep):
+            if part.text.startswith("\\text") or part.text.startswith("\\m"):
+                conditional = bool(_CONDITION_WORDS.search(part.text))
+            continue
+        if not isinstance(part, Rel):
+            conditional = conditional and not isinstance(part, Name)
+            continue
+        if _counts_to(parts, at):
+            continue
+        if found and (conditional or _only_indices(part)):
+            if not _has_quantifier(part):
+                found[-1].conditions.append(part)
+            continue
+        found.append(Statement(part))
+    return found
+
+
+def _counts_to(parts: Sequence[Node], at: int) -> bool:
+    """`i = 1, \\ldots, N` says what an index runs over."""
+    rest = [p for p in parts[at + 1 : at + 4] if not isinstance(p, Sep)]
+    return bool(rest) and isinstance(rest[0], Dots)
+
+
+def _has_quantifier(rel: Rel) -> bool:
+    return any(op in {"\\in"} for op in rel.ops)
+
+
+def _only_indices(rel: Rel) -> bool:
+    """Whether a relation is between bare letters and numbers, as `i \\neq j`."""
+    for side in rel.sides:
+        if isinstance(side, Name | Num) and not (isinstance(side, Name) and len(side.base) > 1):
+            continue
+        return False
+    return all(op in EQUAL or op in ORDER or op == "\\in" for op in rel.ops)
+
+
+def _is_note(rel: Rel, reader: Reader) -> str:
+    """Why a relation is a remark and no claim, if so."""
+    if all(op in IDLE for op in rel.ops):
+        return f"`{rel.ops[0]}` claims nothing to evaluate"
+    if _only_indices(rel) and "\\in" not in rel.ops:
+        names = [s for s in rel.sides if isinstance(s, Name)]
+        if names and all(_is_counter(name, reader) for name in names):
+            return "a remark on an index or a size"
+    return ""
+
+
+def _is_counter(name: Name, reader: Reader) -> bool:
+    found = reader.symbol(name)
+    if found is None:
+        return name.base in reader.declared.index_keys
+    return isinstance(found.of, m.Size)
+
+
+def _heads(node: Node) -> list[Node]:
+    """The forms of a left side under which a name may be declared: with and without scripts."""
+    if isinstance(node, Scripted):
+        found: list[Node] = [node]
+        if node.sub is not None:
+            found.append(
+                replace(node, sub=None) if node.sup is not None or node.primes else node.base
+            )
+        if node.sup is not None and node.sub is not None:
+            found.append(replace(node, sup=None))
+        found.append(node.base)
+        return [n for n in found if isinstance(n, Name | Scripted)]
+    return [node] if isinstance(node, Name) else []
+
+
+def _key_of(text: str, words) -> tuple[str, str, str]:
+    from .parse import parse_atom
+
+    return name_key(parse_atom(text, words))
+
+
+def _subscript_letters(target: Node, key) -> list[str]:
+    from .reading import _index_nodes
+
+    if not isinstance(target, Scripted) or name_key(target) == key:
+        return []
+    letters = []
+    if target.sup is not None and not key[2]:
+        letters += [n.base for n in walk(target.sup) if isinstance(n, Name)]
+    if target.sub is not None and not key[1]:
+        letters += [n.base for n in _index_nodes(target.sub) if isinstance(n, Name)]
+    return letters
+
+
+def _space_shape(space: Node, reader: Reader, machine) -> tuple[int, ...] | None:
+    r"""The shape that `\mathbb{R}^{N \times D}` names."""
+    if not isinstance(space, Scripted | Name):
+        return None
+    base = space.base if isinstance(space, Scripted) else space
+    base = base if isinstance(base, Name) else None
+    if base is None or base.base != "R":
+        return None
+    if isinstance(space, Name) or space.sup is None:
+        return ()
+    sizes = []
+    from .tree import Factor, Product
+
+    only = space.sup.only()
+    factors = only.factors if isinstance(only, Product) else (Factor("", only),)
+    run: list = []
+    for factor in factors:
+        if factor.op == "\\times" and run:
+            sizes.append(run)
+            run = []
+        run.append(factor)
+    sizes.append(run)
+    found = []
+    for part in sizes:
+        node = part[0].body if len(part) == 1 else Product(tuple(part))
+        number = float(machine.value(reader.read(node)).data)
+        found.append(int(number))
+    return tuple(found)
+
+
+def _einstein(link: Link, machine: Evaluator, sides):
+    """Sum the indices that one side repeats and the other does not have."""
+    left, right = sides
+    extra = [d for d in right.idx if d not in left.idx and _repeated(link.right, d)]
+    if not extra:
+        raise Undefined("no index is repeated on the right alone")
+    keep = tuple(d for d in right.idx if d not in extra)
+    data = spread(right, (*keep, *extra), [machine.length(d) for d in (*keep, *extra)])
+    axes = tuple(range(len(keep), len(keep) + len(extra)))
+    return left, Value(data.sum(axes), keep)
+
+
+def _zero(node: m.Meaning | None) -> bool:
+    return isinstance(node, m.Const) and node.number == 0
+
+
+def _repeated(node: m.Meaning, dim: str) -> bool:
+    """Whether every term of a side has the index twice."""
+    if isinstance(node, m.Plus):
+        return all(_repeated(term, dim) for _, term in node.terms)
+    count = sum(isinstance(part, m.IndexOf) and part.dim == dim for part in m.walk(node))
+    return count >= 2
+
+
+def _refused(latex: str, problem: Unreadable) -> Chain:
+    return Chain(latex, "unreadable", reason=str(problem), pos=problem.pos)
+
+
+def _refuse(result: Equality, problem: Unreadable) -> None:
+    result.verdict, result.reason = "unreadable", problem.reason
+    result.suggestion, result.pos = problem.suggestion, problem.pos
+
+
+def _fail(result: Equality, reason: str, pos: int | None = None) -> None:
+    result.verdict, result.reason, result.pos = "fails", reason, pos
+
+
+__all__ = ["Big", "Chain", "Equality", "Page", "TooLong", "transpose"]

@@ -1,0 +1,82 @@
+"""The checks that every gradient function has to pass. Tests of right and wrong code share them."""
+
+import importlib
+import inspect
+from pathlib import Path
+from types import ModuleType
+
+import torch
+
+from proofread.signatures import (
+    Gradient,
+    by_autograd,
+    by_hand,
+    compare,
+    draw,
+    gradients_of,
+    output,
+)
+
+ROOT = Path(__file__).parent.parent
+LAYERS = sorted(p.stem for p in (ROOT / "snippets").glob("*.py") if p.stem != "__init__")
+
+
+def module_of(layer: str) -> ModuleType:
+    return importlib.import_module(f"snippets.{layer}")
+
+
+def all_gradients() -> list[tuple[ModuleType, Gradient]]:
+    """Return every gradient function of every snippet that has a forward function."""
+    found = []
+    for module in map(module_of, LAYERS):
+        if any(name.startswith("grad_") for name in vars(module)):
+            found += [(module, gradient) for gradient in gradients_of(module)]
+    return found
+
+
+def check_against_autograd(
+    gradient: Gradient, forward, sizes=None, dtype=torch.float64, seeds=range(3)
+) -> None:
+    """Compare on several draws; assert_close also refuses another shape or dtype."""
+    for seed in seeds:
+        actual, expected = compare(gradient, forward, sizes, seed, dtype)
+        torch.testing.assert_close(actual, expected)
+
+
+def check_against_differences(gradient: Gradient, forward) -> None:
+    """Let gradcheck compare with finite differences, for every upstream direction."""
+    arguments = draw(forward)
+
+    class ByHand(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, value):
+            ctx.save_for_backward(value)
+            return output(forward, {**arguments, gradient.wrt: value.detach()})
+
+        @staticmethod
+        def backward(ctx, upstream):
+            (value,) = ctx.saved_tensors
+            return by_hand(gradient, forward, {**arguments, gradient.wrt: value}, upstream)
+
+    leaf = arguments[gradient.wrt].clone().requires_grad_()
+    assert torch.autograd.gradcheck(ByHand.apply, (leaf,))
+
+
+def check_tie(gradient: Gradient, forward) -> None:
+    """Compare where every entry of the first argument sits on the corner of a ReLU."""
+    arguments = draw(forward)
+    first = next(iter(inspect.signature(forward).parameters))
+    arguments[first] = torch.zeros_like(arguments[first])
+    upstream = torch.ones_like(output(forward, arguments))
+    actual = by_hand(gradient, forward, arguments, upstream)
+    expected = by_autograd(gradient.wrt, forward, arguments, upstream)
+    torch.testing.assert_close(actual, expected)
+
+
+def check_all(gradient: Gradient, forward) -> None:
+    """Everything that one gradient function has to pass."""
+    check_against_autograd(gradient, forward)
+    check_against_autograd(gradient, forward, dtype=torch.float32)
+    check_against_autograd(gradient, forward, sizes={"N": 1})
+    check_against_differences(gradient, forward)
+    check_tie(gradient, forward)

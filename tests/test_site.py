@@ -1,0 +1,146 @@
+"""The built site: links and anchors resolve, nothing comes from elsewhere, shown code runs."""
+
+import doctest
+import importlib.util
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+LOADED = {"script": "src", "img": "src", "source": "src", "iframe": "src", "link": "href"}
+
+
+@dataclass
+class Html(HTMLParser):
+    """What the tests look for on one page."""
+
+    path: Path
+    ids: set[str] = field(default_factory=set)
+    links: list[str] = field(default_factory=list)
+    loaded: list[str] = field(default_factory=list)
+    code: list[str] = field(default_factory=list)
+    formulas: int = 0
+
+    def __post_init__(self):
+        super().__init__()
+        self.depth = 0
+        self.text = self.path.read_text(encoding="utf-8")
+        self.feed(self.text)
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        if "id" in given:
+            self.ids.add(given["id"])
+        if tag == "a" and given.get("href"):
+            self.links.append(given["href"])
+        if (
+            tag in LOADED
+            and given.get(LOADED[tag])
+            and given.get("rel") not in {"canonical", "next", "prev"}
+        ):
+            self.loaded.append(given[LOADED[tag]])
+        self.formulas += tag == "math"
+        if self.depth or "language-python" in (given.get("class") or ""):
+            if not self.depth:
+                self.code.append("")
+            self.depth += tag not in {"br", "img", "input"}
+
+    def handle_endtag(self, tag):
+        if self.depth:
+            self.depth -= 1
+
+    def handle_data(self, data):
+        if self.depth:
+            self.code[-1] += data
+
+
+@pytest.fixture(scope="session")
+def pages(site) -> dict[Path, Html]:
+    return {path: Html(path) for path in sorted(site.rglob("*.html"))}
+
+
+def target_of(link: str, page: Path, site: Path) -> Path:
+    path = unquote(urlsplit(link).path)
+    target = (site / path.lstrip("/") if path.startswith("/") else page.parent / path).resolve()
+    if not path:
+        target = page
+    return target / "index.html" if target.is_dir() else target
+
+
+def test_every_internal_link_and_anchor_resolves(pages, site):
+    broken = []
+    for path, page in pages.items():
+        for link in page.links:
+            parts = urlsplit(link)
+            if parts.scheme or parts.netloc:
+                continue
+            target = target_of(link, path, site)
+            if not target.exists():
+                broken.append((path.name, link))
+            elif (
+                parts.fragment
+                and target in pages
+                and unquote(parts.fragment) not in pages[target].ids
+            ):
+                broken.append((path.parent.name, link))
+    assert broken == []
+    assert sum(len(page.links) for page in pages.values()) > 200
+
+
+def test_nothing_is_loaded_from_elsewhere(pages):
+    foreign = {
+        (path.parent.name, url)
+        for path, page in pages.items()
+        for url in page.loaded
+        if urlsplit(url).netloc
+    }
+    assert foreign == set()
+
+
+def test_formulas_are_mathml(pages):
+    assert sum(page.formulas for page in pages.values()) > 150
+    for page in pages.values():
+        assert 'class="arithmatex">\\' not in page.text, page.path
+
+
+def test_no_include_is_left_unread(pages):
+    for page in pages.values():
+        assert "8&lt;--" not in page.text and "8 &lt; --" not in page.text, page.path
+
+
+def test_every_shown_block_runs(pages, tmp_path):
+    """Copied out of the page it runs alone; its examples may use the blocks above it."""
+    count = 0
+    for page in pages.values():
+        above = ""
+        # What switches the checks on belongs into a package, and is no block to copy and run.
+        for block in (code for code in page.code if "install_import_hook" not in code):
+            count += 1
+            run(block, tmp_path / f"block_{count}.py")
+            above = f"{above}\n\n{block}"
+        if above:
+            module = run(above, tmp_path / f"page_{count}.py")
+            assert doctest.testmod(module).failed == 0, page.path
+    assert count > 60
+
+
+def run(code, path):
+    path.write_text(code)
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_digits_notebook_ran(site):
+    text = (site / "notebooks/digits/index.html").read_text()
+    assert "digits it has never seen" in text
+    assert text.count('class="jp-RenderedImage') == 3
+    assert "Traceback" not in text
+
+
+def test_whole_modules_are_served(site):
+    for name in ("mse", "relu", "linear", "network", "layers"):
+        assert "def " in (site / f"snippets/{name}.py").read_text()
