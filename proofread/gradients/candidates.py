@@ -135,29 +135,35 @@ class Enumeration:
         i = self.p.upstream.i
         upstream = self.p.values[i]
         yield self.plant(
-            i, "missing_upstream", "the upstream gradient is not multiplied in", LOCAL - 1,
+            i,
+            "missing_upstream",
+            "the upstream gradient is not multiplied in",
+            LOCAL - 1,
             lambda values: torch.ones_like(values[i]),
-        )  # fmt: skip
+        )
         yield self.plant(
-            i, "applied_twice", "the upstream gradient is multiplied in twice", LOCAL,
+            i,
+            "applied_twice",
+            "the upstream gradient is multiplied in twice",
+            LOCAL,
             lambda values: values[i] ** 2,
-        )  # fmt: skip
+        )
         if upstream.dim():
             for what, collapse in COLLAPSES:
                 yield self.plant(
-                    i, "upstream_collapsed", f"{what} stands in for the whole upstream gradient",
-                    LOCAL + (8 if " over " in what else 0), lambda values, f=collapse: f(values[i]).expand_as(values[i]),
-                )  # fmt: skip
+                    i,
+                    "upstream_collapsed",
+                    f"{what} stands in for the whole upstream gradient",
+                    LOCAL + (8 if " over " in what else 0),
+                    lambda values, f=collapse: f(values[i]).expand_as(values[i]),
+                )
 
     def _identity(self) -> Iterator[Candidate]:
         """The upstream itself, where the whole forward works entry by entry."""
         p = self.p
         if p.shape(p.output) != p.shape(p.wrt) or not p[p.output].dim():
             return
-        path = [
-            p.steps[i] for i in range(p.wrt.i + 1, p.output.i + 1)
-            if self.active >> i & 1
-        ]  # fmt: skip
+        path = [p.steps[i] for i in range(p.wrt.i + 1, p.output.i + 1) if self.active >> i & 1]
         if not path or any(step.kind not in ENTRYWISE for step in path):
             return
         labels = ["missing_local_derivative"]
@@ -166,9 +172,13 @@ class Enumeration:
         elif any(s.kind == "where" for s in path):
             labels.append("missing_mask")
         yield self.plant(
-            p.result.i, labels[0], "the upstream gradient is returned as it is",
-            LOCAL - 2, lambda values: values[p.upstream.i] * 1.0, tuple(labels[1:]),
-        )  # fmt: skip
+            p.result.i,
+            labels[0],
+            "the upstream gradient is returned as it is",
+            LOCAL - 2,
+            lambda values: values[p.upstream.i] * 1.0,
+            tuple(labels[1:]),
+        )
 
     def _alternatives(self, i: int, step: Step) -> Iterator[Candidate]:
         for alternative in step.alternatives:
@@ -182,9 +192,13 @@ class Enumeration:
             return
         label, what, also = _detached_label(self, i)
         yield self.plant(
-            i, label, what, LOCAL + 3,
-            lambda values: torch.zeros_like(self.p.values[i]), also,
-        )  # fmt: skip
+            i,
+            label,
+            what,
+            LOCAL + 3,
+            lambda values: torch.zeros_like(self.p.values[i]),
+            also,
+        )
 
     def _reads(self, i: int, step: Step) -> Iterator[Candidate]:
         """Each argument of a backward step, replaced by something of the same shape."""
@@ -201,28 +215,38 @@ class Enumeration:
             return
         here = f"at {self.site(i)}"
         yield self.reading(
-            i, position, "missing_upstream", f"the gradient is left out of one factor {here}",
-            LOCAL + 1, lambda values: torch.ones_like(values[argument.i]),
-        )  # fmt: skip
+            i,
+            position,
+            "missing_upstream",
+            f"the gradient is left out of one factor {here}",
+            LOCAL + 1,
+            lambda values: torch.ones_like(values[argument.i]),
+        )
         value = self.p.values[argument.i]
         level = bool((value == value.reshape(-1)[0]).all())  # such as 1/N for each entry
         if step.kind in COLLAPSIBLE and not level:
             for what, collapse in COLLAPSES:
                 yield self.reading(
-                    i, position, "upstream_collapsed",
-                    f"{what} stands in for the whole gradient {here}", LOCAL + 9,
+                    i,
+                    position,
+                    "upstream_collapsed",
+                    f"{what} stands in for the whole gradient {here}",
+                    LOCAL + 9,
                     lambda values, f=collapse: f(values[argument.i]).expand_as(values[argument.i]),
-                )  # fmt: skip
+                )
         shape = self.p.shape(argument)
         for j in range(self.start, i):
             if j == argument.i or not self.carries >> j & 1 or j not in self.used:
                 continue
             if isinstance(self.p.values[j], Tensor) and self.p.shape(Ref(j)) == shape:
                 yield self.reading(
-                    i, position, "missing_local_derivative",
-                    f"a gradient from before {self.site(argument.i)} is used", SWAP + 2,
+                    i,
+                    position,
+                    "missing_local_derivative",
+                    f"a gradient from before {self.site(argument.i)} is used",
+                    SWAP + 2,
                     lambda values, j=j: values[j],
-                )  # fmt: skip
+                )
 
     def _saved_read(self, i, step, position, argument) -> Iterator[Candidate]:
         if self.p.values[argument.i].dim() == 0:
@@ -236,14 +260,22 @@ class Enumeration:
                 continue
             label, rank = self._swap_label(step, argument.i, j)
             yield self.reading(
-                i, position, label, f"{self.name(Ref(j))} stands where {named} belongs", rank,
+                i,
+                position,
+                label,
+                f"{self.name(Ref(j))} stands where {named} belongs",
+                rank,
                 lambda values, j=j, like=argument.i: values[j].to(values[like].dtype),
-            )  # fmt: skip
+            )
         if len(shape) >= 2 and shape[-1] == shape[-2] and step.kind in ("mul", "mul3"):
             yield self.reading(
-                i, position, "transposed_operand", f"{named} is transposed", LOCAL,
+                i,
+                position,
+                "transposed_operand",
+                f"{named} is transposed",
+                LOCAL,
                 lambda values: values[argument.i].mT,
-            )  # fmt: skip
+            )
 
     def _is_derived_view(self, j: int, i: int) -> bool:
         step = self.p.steps[j]
@@ -259,9 +291,9 @@ class Enumeration:
         if about.kind in ("softmax", "log_softmax", "pow", "unary") and {right, wrong} <= pair:
             return "derivative_at_wrong_point", LOCAL
         made_of = self.p.steps[right]
-        if step.role == "target" and made_of.kind in ("softmax", "unary"):
-            if Ref(wrong) in made_of.operands():
-                return "derivative_at_wrong_point", LOCAL
+        squashed = step.role == "target" and made_of.kind in ("softmax", "unary")
+        if squashed and Ref(wrong) in made_of.operands():
+            return "derivative_at_wrong_point", LOCAL
         return "wrong_operand", SWAP
 
     def _saved_everywhere(self) -> Iterator[Candidate]:
@@ -309,9 +341,13 @@ class Enumeration:
             else "wrong_operand"
         )
         return Candidate(
-            label, f"{self.name(Ref(wrong))} stands where {self.name(Ref(right))} belongs",
-            SWAP + 1, (self.tag, "everywhere", right, wrong), self.p, changes,
-        )  # fmt: skip
+            label,
+            f"{self.name(Ref(wrong))} stands where {self.name(Ref(right))} belongs",
+            SWAP + 1,
+            (self.tag, "everywhere", right, wrong),
+            self.p,
+            changes,
+        )
 
     def _counterfactual(self, i: int, step: Step) -> Iterator[Candidate]:
         """The right gradient of another forward, one step of which differs."""
@@ -338,7 +374,7 @@ COLLAPSES: tuple[tuple[str, Callable[[Tensor], Tensor]], ...] = (
     ("its first column", lambda t: t[..., :1]),
     ("its sum over the last axis", lambda t: t.sum(-1, keepdim=True)),
     ("its norm", lambda t: t.norm()),
-)  # fmt: skip
+)
 
 Planter = Callable[[Enumeration, int, Step], Iterator[Candidate]]
 PLANTERS: dict[str, Planter] = {}
@@ -359,28 +395,49 @@ def _mul(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
     factor = step.arguments[1]
     named = e.name(factor) if isinstance(factor, Ref) else f"{factor:.4g}"
     here = f"at {e.site(i)}"
-    drop = lambda g, f: _shaped(g, f)  # noqa: E731
-    twice = lambda g, f: g * f * f  # noqa: E731
+    drop = lambda g, f: _shaped(g, f)
+    twice = lambda g, f: g * f * f
     if step.role == "count":
         yield from _count(e, i, step)
     elif step.role in ("const", "power"):
-        yield e.instead(i, "missing_scale_factor", f"the factor {named} {here} is left out",
-                        LOCAL, drop)  # fmt: skip
+        yield e.instead(
+            i, "missing_scale_factor", f"the factor {named} {here} is left out", LOCAL, drop
+        )
         # 1/d for 1/sqrt(d) is another constant rather than the same one twice.
         rooted = not isinstance(factor, Ref) and _is_root(factor)
-        labels = ("wrong_scale_factor", "applied_twice") if rooted else (
-            "applied_twice", "wrong_scale_factor")  # fmt: skip
-        yield e.instead(i, labels[0], f"the factor {named} {here} is there twice", LOCAL + 3,
-                        twice, labels[1:])  # fmt: skip
-        yield e.instead(i, "wrong_scale_factor", f"the factor {named} {here} is inverted",
-                        LOCAL + 2, lambda g, f: g / f)  # fmt: skip
-        yield e.instead(i, "wrong_scale_factor", f"the root of the factor {named} {here} is taken",
-                        LOCAL + 4, lambda g, f: g * abs(f) ** 0.5)  # fmt: skip
+        labels = (
+            ("wrong_scale_factor", "applied_twice")
+            if rooted
+            else ("applied_twice", "wrong_scale_factor")
+        )
+        yield e.instead(
+            i, labels[0], f"the factor {named} {here} is there twice", LOCAL + 3, twice, labels[1:]
+        )
+        yield e.instead(
+            i,
+            "wrong_scale_factor",
+            f"the factor {named} {here} is inverted",
+            LOCAL + 2,
+            lambda g, f: g / f,
+        )
+        yield e.instead(
+            i,
+            "wrong_scale_factor",
+            f"the root of the factor {named} {here} is taken",
+            LOCAL + 4,
+            lambda g, f: g * abs(f) ** 0.5,
+        )
         if step.role == "power":
-            yield e.instead(i, "wrong_power", f"the exponent {here} is off", LOCAL + 5,
-                            lambda g, f: g * g)  # fmt: skip
-            yield e.instead(i, "wrong_scale_factor", f"the factor {named} {here} is off by one",
-                            LOCAL + 5, lambda g, f: g * (f + 1))  # fmt: skip
+            yield e.instead(
+                i, "wrong_power", f"the exponent {here} is off", LOCAL + 5, lambda g, f: g * g
+            )
+            yield e.instead(
+                i,
+                "wrong_scale_factor",
+                f"the factor {named} {here} is off by one",
+                LOCAL + 5,
+                lambda g, f: g * (f + 1),
+            )
     elif step.role == "sign":
         yield e.instead(i, "sign_error", f"a minus {here} is lost", LOCAL, drop)
     elif step.role == "absent":
@@ -389,14 +446,26 @@ def _mul(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
         yield from _mask(e, i, step)
     elif step.role in ("local", "loss"):
         called = step.details.get("called") or e.site(i)
-        yield e.instead(i, "missing_local_derivative", f"the derivative of {called} is left out",
-                        LOCAL, drop)  # fmt: skip
-        yield e.instead(i, "applied_twice", f"the derivative of {called} is multiplied in twice",
-                        LOCAL, twice)  # fmt: skip
-        yield e.instead(i, "applied_twice", "the gradient is multiplied in twice", LOCAL + 1,
-                        lambda g, f: g * g * f)  # fmt: skip
-        yield e.instead(i, "wrong_power", f"the derivative of {called} is inverted", LOCAL + 4,
-                        lambda g, f: g / f)  # fmt: skip
+        yield e.instead(
+            i, "missing_local_derivative", f"the derivative of {called} is left out", LOCAL, drop
+        )
+        yield e.instead(
+            i, "applied_twice", f"the derivative of {called} is multiplied in twice", LOCAL, twice
+        )
+        yield e.instead(
+            i,
+            "applied_twice",
+            "the gradient is multiplied in twice",
+            LOCAL + 1,
+            lambda g, f: g * g * f,
+        )
+        yield e.instead(
+            i,
+            "wrong_power",
+            f"the derivative of {called} is inverted",
+            LOCAL + 4,
+            lambda g, f: g / f,
+        )
     else:
         yield from _operand(e, i, step, named, here, drop, twice)
 
@@ -413,9 +482,7 @@ def _shaped(g: Tensor, f) -> Tensor:
 def _operand(e, i, step, named, here, drop, twice) -> Iterator[Candidate]:
     factor = step.arguments[1]
     whole = isinstance(factor, Ref) and e.p.shape(factor) == e.p.shape(step.arguments[0])
-    statistic = isinstance(factor, Ref) and (
-        _is_statistic(e.p, factor) or _under_root(e.p, factor)
-    )
+    statistic = isinstance(factor, Ref) and (_is_statistic(e.p, factor) or _under_root(e.p, factor))
     own = isinstance(factor, Ref) and e.active >> factor.i & 1
     if whole and not (isinstance(factor, Ref) and e.p.steps[factor.i].kind == "reciprocal"):
         label = "missing_local_derivative"
@@ -424,18 +491,30 @@ def _operand(e, i, step, named, here, drop, twice) -> Iterator[Candidate]:
         label, also = "missing_scale_factor", ("missing_local_derivative",)
     yield e.instead(i, label, f"the factor {named} {here} is left out", LOCAL, drop, also)
     yield e.instead(
-        i, "wrong_power" if statistic else "applied_twice", f"the factor {named} {here} is there "
-        "twice", LOCAL, twice, ("applied_twice",) if statistic else (),
-    )  # fmt: skip
+        i,
+        "wrong_power" if statistic else "applied_twice",
+        f"the factor {named} {here} is there twice",
+        LOCAL,
+        twice,
+        ("applied_twice",) if statistic else (),
+    )
     if isinstance(factor, Ref):
         yield e.instead(
-            i, "wrong_power" if statistic or own else "wrong_scale_factor",
-            f"the factor {named} {here} is inverted", LOCAL + 2, lambda g, f: g / f,
-        )  # fmt: skip
+            i,
+            "wrong_power" if statistic or own else "wrong_scale_factor",
+            f"the factor {named} {here} is inverted",
+            LOCAL + 2,
+            lambda g, f: g / f,
+        )
         if statistic:
             for k, said in ((3, "cubed"), (0.5, "under a root"), (-2, "inverted and squared")):
-                yield e.instead(i, "wrong_power", f"the statistic {named} {here} is {said}",
-                                LOCAL + 2, lambda g, f, k=k: g * f**k)  # fmt: skip
+                yield e.instead(
+                    i,
+                    "wrong_power",
+                    f"the statistic {named} {here} is {said}",
+                    LOCAL + 2,
+                    lambda g, f, k=k: g * f**k,
+                )
 
 
 def _under_root(p: Program, factor: Ref) -> bool:
@@ -461,12 +540,19 @@ def _count(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
         factor = float(e.p[factor])
     count = round(1 / abs(factor))
     here = f"at {e.site(i)}"
-    yield e.instead(i, "missing_mean", f"the average over {count} {here} is left out", LOCAL,
-                    lambda g, f: g)  # fmt: skip
-    yield e.instead(i, "extra_mean", f"the average over {count} {here} is taken twice", LOCAL,
-                    lambda g, f: g * f * abs(f), ("applied_twice",))  # fmt: skip
+    yield e.instead(
+        i, "missing_mean", f"the average over {count} {here} is left out", LOCAL, lambda g, f: g
+    )
+    yield e.instead(
+        i,
+        "extra_mean",
+        f"the average over {count} {here} is taken twice",
+        LOCAL,
+        lambda g, f: g * f * abs(f),
+        ("applied_twice",),
+    )
     sign = math.copysign(1, factor)
-    for other in sorted(e.sizes | {count - 1, count + 1, 2 * count}):
+    for other in sorted(e.sizes | {count - 1, count + 1}):
         if other in (count, 1, count * count, 0):
             continue
         within = count % other == 0
@@ -477,10 +563,13 @@ def _count(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
         if repeated:
             label = "extra_mean"
         yield e.instead(
-            i, label, f"divides by {other} where the forward averages over {count} {here}",
-            LOCAL + (1 if within or beyond else 3), lambda g, f, o=other: g * sign / o,
+            i,
+            label,
+            f"divides by {other} where the forward averages over {count} {here}",
+            LOCAL + (1 if within or beyond else 3),
+            lambda g, f, o=other: g * sign / o,
             ("missing_mean",) if within else ("extra_mean", "wrong_mean_count") if beyond else (),
-        )  # fmt: skip
+        )
 
 
 def _mask(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
@@ -489,30 +578,69 @@ def _mask(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
     activation = step.role == "activation_mask"
     called = step.details.get("called", "the mask")
     if activation:
-        yield e.instead(i, "missing_local_derivative", f"the derivative of {called} is left out",
-                        LOCAL, lambda g, f: g, ("missing_mask",))  # fmt: skip
+        yield e.instead(
+            i,
+            "missing_local_derivative",
+            f"the derivative of {called} is left out",
+            LOCAL,
+            lambda g, f: g,
+            ("missing_mask",),
+        )
     else:
         also = ("missing_local_derivative",) if e.p.steps[step.about].kind == "where" else ()
-        yield e.instead(i, "missing_mask", f"the mask {here} is left out", LOCAL,
-                        lambda g, f: _shaped(g, f).clone(), also)  # fmt: skip
-    largest = lambda f: f.max() if f.dtype != torch.bool else 1  # noqa: E731
+        yield e.instead(
+            i,
+            "missing_mask",
+            f"the mask {here} is left out",
+            LOCAL,
+            lambda g, f: _shaped(g, f).clone(),
+            also,
+        )
+    largest = lambda f: f.max() if f.dtype != torch.bool else 1
     if not activation and e.p.values[factor.i].dtype != torch.bool:
-        yield e.instead(i, "missing_scale_factor", f"the scale of the mask {here} is left out",
-                        LOCAL, lambda g, f: g * (f != 0))  # fmt: skip
-        yield e.instead(i, "applied_twice", f"the mask {here} is applied twice, with its scale",
-                        LOCAL, lambda g, f: g * f * f)  # fmt: skip
-        yield e.instead(i, "missing_mask", f"the mask {here} is left out", LOCAL,
-                        lambda g, f: g * largest(f))  # fmt: skip
-    yield e.instead(i, "wrong_mask", f"the mask {here} is inverted", LOCAL,
-                    lambda g, f: g * (f == 0) * largest(f))  # fmt: skip
-    yield e.instead(i, "wrong_mask", f"the mask {here} looks at the sign of the gradient", LOCAL,
-                    lambda g, f: g * (g > 0))  # fmt: skip
-    yield e.instead(i, "wrong_mask", f"the mask {here} looks at the sign of the gradient",
-                    LOCAL + 1, lambda g, f: g * (g < 0))  # fmt: skip
+        yield e.instead(
+            i,
+            "missing_scale_factor",
+            f"the scale of the mask {here} is left out",
+            LOCAL,
+            lambda g, f: g * (f != 0),
+        )
+        yield e.instead(
+            i,
+            "applied_twice",
+            f"the mask {here} is applied twice, with its scale",
+            LOCAL,
+            lambda g, f: g * f * f,
+        )
+        yield e.instead(
+            i, "missing_mask", f"the mask {here} is left out", LOCAL, lambda g, f: g * largest(f)
+        )
+    yield e.instead(
+        i,
+        "wrong_mask",
+        f"the mask {here} is inverted",
+        LOCAL,
+        lambda g, f: g * (f == 0) * largest(f),
+    )
+    yield e.instead(
+        i,
+        "wrong_mask",
+        f"the mask {here} looks at the sign of the gradient",
+        LOCAL,
+        lambda g, f: g * (g > 0),
+    )
+    yield e.instead(
+        i,
+        "wrong_mask",
+        f"the mask {here} looks at the sign of the gradient",
+        LOCAL + 1,
+        lambda g, f: g * (g < 0),
+    )
     shape = e.p.shape(factor)
     if len(shape) == 2 and shape[0] == shape[1]:
-        yield e.instead(i, "wrong_mask", f"the mask {here} is transposed", LOCAL,
-                        lambda g, f: g * f.mT)  # fmt: skip
+        yield e.instead(
+            i, "wrong_mask", f"the mask {here} is transposed", LOCAL, lambda g, f: g * f.mT
+        )
     for j, value in enumerate(e.p.values[: e.start + 1]):
         if not isinstance(value, Tensor) or tuple(value.shape) != e.p.shape(Ref(i)):
             continue
@@ -520,15 +648,23 @@ def _mask(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
             continue
         condition = e.p.steps[factor.i]
         if value.dtype == torch.bool:
-            yield e.instead(i, "wrong_mask", f"another mask is applied {here}", SWAP,
-                            lambda g, f, v=value: g * v)  # fmt: skip
+            yield e.instead(
+                i,
+                "wrong_mask",
+                f"another mask is applied {here}",
+                SWAP,
+                lambda g, f, v=value: g * v,
+            )
             continue
         for said, test in (("> 0", _positive), ("< 0", _negative)):
             if activation or condition.kind == "condition":
                 yield e.plant(
-                    i, "wrong_mask", f"the mask asks {e.name(Ref(j))} {said} {here}", LOCAL + 1,
+                    i,
+                    "wrong_mask",
+                    f"the mask asks {e.name(Ref(j))} {said} {here}",
+                    LOCAL + 1,
                     lambda values, j=j, t=test: values[step.arguments[0].i] * t(values[j]),
-                )  # fmt: skip
+                )
 
 
 def _positive(t: Tensor) -> Tensor:
@@ -549,30 +685,62 @@ def _sum(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
     if step.role == "broadcast":
         yield from _broadcast_sum(e, i, step, axes, rank, here)
     if step.kind == "sum":
-        yield e.instead(i, "extra_mean", f"a mean over {count} where a sum belongs {here}", LOCAL,
-                        lambda x: step.function(x) / count)  # fmt: skip
+        yield e.instead(
+            i,
+            "extra_mean",
+            f"a mean over {count} where a sum belongs {here}",
+            LOCAL,
+            lambda x: step.function(x) / count,
+        )
     for other in other_axes(axes, rank):
         label = "wrong_axis"
-        yield e.instead(i, label, f"sums over {_axes(other)} and not over {_axes(axes)} {here}",
-                        LOCAL, lambda x, o=other: _reduced(x, step, o, True))  # fmt: skip
+        yield e.instead(
+            i,
+            label,
+            f"sums over {_axes(other)} and not over {_axes(axes)} {here}",
+            LOCAL,
+            lambda x, o=other: _reduced(x, step, o, True),
+        )
         if not keep or step.role == "broadcast":
-            yield e.instead(i, label, f"sums over {_axes(other)} and not over {_axes(axes)} {here}",
-                            LOCAL, lambda x, o=other: _reduced(x, step, o, False))  # fmt: skip
+            yield e.instead(
+                i,
+                label,
+                f"sums over {_axes(other)} and not over {_axes(axes)} {here}",
+                LOCAL,
+                lambda x, o=other: _reduced(x, step, o, False),
+            )
         if step.role == "broadcast" and len(other) == rank:
             yield e.instead(
-                i, label, f"sums over all axes, and not over {_axes(axes)} only {here}", LOCAL,
+                i,
+                label,
+                f"sums over all axes, and not over {_axes(axes)} only {here}",
+                LOCAL,
                 lambda x: x.sum().expand(step.details["shape"]),
-            )  # fmt: skip
+            )
         if step.role == "broadcast":
             yield e.instead(
-                i, label, f"averages over {_axes(other)} and does not sum over {_axes(axes)}",
-                LOCAL + 2, lambda x, o=other: x.mean(o),
-            )  # fmt: skip
+                i,
+                label,
+                f"averages over {_axes(other)} and does not sum over {_axes(axes)}",
+                LOCAL + 2,
+                lambda x, o=other: x.mean(o),
+            )
     if keep and step.role != "broadcast":
-        yield e.instead(i, "wrong_axis", f"the sum {here} loses its kept dimension", LOCAL + 2,
-                        lambda x: _reduced(x, step, axes, False))  # fmt: skip
-        yield e.instead(i, "missing_cross_terms", f"the sum over {_axes(axes)} {here} is left out",
-                        LOCAL, lambda x: x, ("missing_broadcast_sum",))  # fmt: skip
+        yield e.instead(
+            i,
+            "wrong_axis",
+            f"the sum {here} loses its kept dimension",
+            LOCAL + 2,
+            lambda x: _reduced(x, step, axes, False),
+        )
+        yield e.instead(
+            i,
+            "missing_cross_terms",
+            f"the sum over {_axes(axes)} {here} is left out",
+            LOCAL,
+            lambda x: x,
+            ("missing_broadcast_sum",),
+        )
 
 
 def _reduced(x: Tensor, step: Step, axes, keep: bool) -> Tensor:
@@ -585,26 +753,41 @@ def _axes(axes: tuple[int, ...]) -> str:
 
 def _broadcast_sum(e, i, step, axes, rank, here) -> Iterator[Candidate]:
     named = e.name(Ref(step.about))
-    yield e.instead(i, "missing_broadcast_sum", f"the sum over {_axes(axes)} {here} is left out",
-                    LOCAL, lambda x: x)  # fmt: skip
+    yield e.instead(
+        i,
+        "missing_broadcast_sum",
+        f"the sum over {_axes(axes)} {here} is left out",
+        LOCAL,
+        lambda x: x,
+    )
     for size in range(1, len(axes)):
         for part in itertools.combinations(axes, size):
             for keep in (True, False):
                 yield e.instead(
-                    i, "missing_broadcast_sum", f"sums over {_axes(part)} only, not over all of "
-                    f"{_axes(axes)} {here}", LOCAL, lambda x, a=part, k=keep: x.sum(a, keepdim=k),
-                )  # fmt: skip
+                    i,
+                    "missing_broadcast_sum",
+                    f"sums over {_axes(part)} only, not over all of {_axes(axes)} {here}",
+                    LOCAL,
+                    lambda x, a=part, k=keep: x.sum(a, keepdim=k),
+                )
     for said, place in (("last", -1), ("first", 0)):
         yield e.instead(
-            i, "overwrite_not_accumulate", f"only the {said} of the {named} uses counts", LOCAL,
+            i,
+            "overwrite_not_accumulate",
+            f"only the {said} of the {named} uses counts",
+            LOCAL,
             lambda x, k=place: _one_of(x, axes, k).reshape(step.details["shape"]),
-        )  # fmt: skip
+        )
         if len(axes) > 1:
             yield e.instead(
-                i, "overwrite_not_accumulate", f"only the {said} entry of axis {axes[0]} counts",
-                LOCAL, lambda x, k=place: _one_of(x, axes[:1], k).sum(axes, keepdim=True).reshape(
-                    step.details["shape"]),
-            )  # fmt: skip
+                i,
+                "overwrite_not_accumulate",
+                f"only the {said} entry of axis {axes[0]} counts",
+                LOCAL,
+                lambda x, k=place: (
+                    _one_of(x, axes[:1], k).sum(axes, keepdim=True).reshape(step.details["shape"])
+                ),
+            )
 
 
 def _one_of(x: Tensor, axes, place: int) -> Tensor:
@@ -624,47 +807,91 @@ def _mm(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
         if shape[-1] == shape[-2]:
             said = named[position]
             yield e.reading(
-                i, position, "transposed_operand", f"{said} is transposed, or not, by mistake",
-                LOCAL, lambda values, r=step.arguments[position]: values[r.i].mT,
-            )  # fmt: skip
-    yield e.instead(i, "transposed_operand", f"the product {here} comes out transposed", LOCAL,
-                    lambda x, y: (x @ y).mT)  # fmt: skip
-    yield e.instead(i, "transposed_operand", f"the factors {here} are exchanged", LOCAL,
-                    lambda x, y: y @ x)  # fmt: skip
+                i,
+                position,
+                "transposed_operand",
+                f"{said} is transposed, or not, by mistake",
+                LOCAL,
+                lambda values, r=step.arguments[position]: values[r.i].mT,
+            )
+    yield e.instead(
+        i,
+        "transposed_operand",
+        f"the product {here} comes out transposed",
+        LOCAL,
+        lambda x, y: (x @ y).mT,
+    )
+    yield e.instead(
+        i, "transposed_operand", f"the factors {here} are exchanged", LOCAL, lambda x, y: y @ x
+    )
     inner = shape_a[-1]
     operand = step.details.get("operand", -1)
     summed = operand == e.p.steps[step.about].arguments[0].i if operand >= 0 else False
     if summed:
         yield from _summed_mm(e, i, inner, here)
-    yield e.instead(i, "extra_mean", f"divides by {inner} {here}", LOCAL,
-                    lambda x, y: (x @ y) / inner)  # fmt: skip
-    yield e.instead(i, "missing_broadcast_sum", f"the sum of the product {here} is left out",
-                    LOCAL, lambda x, y: (x.unsqueeze(-1) * y.unsqueeze(-3)).transpose(0, 1)
-                    if x.dim() == 2 else x.unsqueeze(-1) * y.unsqueeze(-3))  # fmt: skip
-    yield e.instead(i, "missing_broadcast_sum", f"an elementwise product stands for the matrix "
-                    f"product {here}", SWAP, lambda x, y: x * y)  # fmt: skip
-    yield e.instead(i, "missing_broadcast_sum", f"an elementwise product stands for the matrix "
-                    f"product {here}", SWAP, lambda x, y: x.mT * y)  # fmt: skip
+    yield e.instead(
+        i, "extra_mean", f"divides by {inner} {here}", LOCAL, lambda x, y: (x @ y) / inner
+    )
+    yield e.instead(
+        i,
+        "missing_broadcast_sum",
+        f"the sum of the product {here} is left out",
+        LOCAL,
+        lambda x, y: (
+            (x.unsqueeze(-1) * y.unsqueeze(-3)).transpose(0, 1)
+            if x.dim() == 2
+            else x.unsqueeze(-1) * y.unsqueeze(-3)
+        ),
+    )
+    yield e.instead(
+        i,
+        "missing_broadcast_sum",
+        f"an elementwise product stands for the matrix product {here}",
+        SWAP,
+        lambda x, y: x * y,
+    )
+    yield e.instead(
+        i,
+        "missing_broadcast_sum",
+        f"an elementwise product stands for the matrix product {here}",
+        SWAP,
+        lambda x, y: x.mT * y,
+    )
 
 
 def _summed_mm(e: Enumeration, i: int, inner: int, here: str) -> Iterator[Candidate]:
     for said, rows in (("last", slice(-1, None)), ("first", slice(0, 1))):
         yield e.instead(
-            i, "overwrite_not_accumulate", f"only the {said} of {inner} rows counts {here}", LOCAL,
+            i,
+            "overwrite_not_accumulate",
+            f"only the {said} of {inner} rows counts {here}",
+            LOCAL,
             lambda x, y, r=rows: x[..., r] @ y[..., r, :],
-        )  # fmt: skip
+        )
     yield e.instead(
-        i, "wrong_axis", f"the rows are summed before the product {here}", LOCAL + 2,
-        lambda x, y: x.sum(-1, keepdim=True) @ y.sum(-2, keepdim=True), ("upstream_collapsed",),
-    )  # fmt: skip
+        i,
+        "wrong_axis",
+        f"the rows are summed before the product {here}",
+        LOCAL + 2,
+        lambda x, y: x.sum(-1, keepdim=True) @ y.sum(-2, keepdim=True),
+        ("upstream_collapsed",),
+    )
     yield e.instead(
-        i, "wrong_axis", f"the rows are averaged before the product {here}", LOCAL + 2,
-        lambda x, y: x.mean(-1, keepdim=True) @ y.mean(-2, keepdim=True), ("extra_mean",),
-    )  # fmt: skip
+        i,
+        "wrong_axis",
+        f"the rows are averaged before the product {here}",
+        LOCAL + 2,
+        lambda x, y: x.mean(-1, keepdim=True) @ y.mean(-2, keepdim=True),
+        ("extra_mean",),
+    )
     yield e.instead(
-        i, "upstream_collapsed", f"the mean of the input's rows {here} stands for each", LOCAL + 3,
-        lambda x, y: x.mean(-1, keepdim=True) @ y.sum(-2, keepdim=True), ("extra_mean",),
-    )  # fmt: skip
+        i,
+        "upstream_collapsed",
+        f"the mean of the input's rows {here} stands for each",
+        LOCAL + 3,
+        lambda x, y: x.mean(-1, keepdim=True) @ y.sum(-2, keepdim=True),
+        ("extra_mean",),
+    )
 
 
 @plants("add")
@@ -723,8 +950,12 @@ def _meet_in_product(e: Enumeration, first: int, second: int) -> bool:
 
 def _is_target_path(p: Program, lost: Ref) -> bool:
     value, step = p[lost], p.steps[lost.i]
-    return bool(step.kind == "scatter" and p.steps[p.output.i].kind and (value == 0).any()
-                and p[p.output].dim() == 0)  # fmt: skip
+    return bool(
+        step.kind == "scatter"
+        and p.steps[p.output.i].kind
+        and (value == 0).any()
+        and p[p.output].dim() == 0
+    )
 
 
 def _statistic_on_path(p: Program, source: int, first: int) -> str | None:
@@ -765,19 +996,27 @@ def _sub(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
     """A difference in a textbook formula: one side left out, or added."""
     named = [e.name(a) for a in step.arguments]
     if step.role == "target":
-        yield e.instead(i, "missing_target", f"{named[1]} is not subtracted", TEXTBOOK,
-                        lambda a, b: a)  # fmt: skip
-        yield e.instead(i, "missing_path", f"only {named[1]} is left", LOCAL,
-                        lambda a, b: -b)  # fmt: skip
+        yield e.instead(
+            i, "missing_target", f"{named[1]} is not subtracted", TEXTBOOK, lambda a, b: a
+        )
+        yield e.instead(i, "missing_path", f"only {named[1]} is left", LOCAL, lambda a, b: -b)
     elif step.role == "cross":
-        yield e.instead(i, "missing_path", f"the sum {named[1]} is not subtracted", LOCAL,
-                        lambda a, b: a, ("missing_cross_terms",))  # fmt: skip
+        yield e.instead(
+            i,
+            "missing_path",
+            f"the sum {named[1]} is not subtracted",
+            LOCAL,
+            lambda a, b: a,
+            ("missing_cross_terms",),
+        )
         yield e.instead(i, "missing_path", "only the sum is left", LOCAL, lambda a, b: -b)
-        yield e.instead(i, "sign_error", "the sum is added, not subtracted", TEXTBOOK,
-                        lambda a, b: a + b)  # fmt: skip
+        yield e.instead(
+            i, "sign_error", "the sum is added, not subtracted", TEXTBOOK, lambda a, b: a + b
+        )
     elif step.role == "centre":
-        yield e.instead(i, "norm_mean_term_missing", "the mean is not subtracted", LOCAL,
-                        lambda a, b: a)  # fmt: skip
+        yield e.instead(
+            i, "norm_mean_term_missing", "the mean is not subtracted", LOCAL, lambda a, b: a
+        )
 
 
 @plants("scatter")
@@ -795,18 +1034,29 @@ def _scatter(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
             flat[place] = value
         return flat.reshape(shape)
 
-    yield e.instead(i, "overwrite_not_accumulate", f"{what} last contribution", LOCAL,
-                    lambda g, k: written(g, k, lambda pairs: pairs))  # fmt: skip
-    yield e.instead(i, "overwrite_not_accumulate", f"{what} first contribution", LOCAL,
-                    lambda g, k: written(g, k, lambda pairs: pairs[::-1]))  # fmt: skip
+    yield e.instead(
+        i,
+        "overwrite_not_accumulate",
+        f"{what} last contribution",
+        LOCAL,
+        lambda g, k: written(g, k, lambda pairs: pairs),
+    )
+    yield e.instead(
+        i,
+        "overwrite_not_accumulate",
+        f"{what} first contribution",
+        LOCAL,
+        lambda g, k: written(g, k, lambda pairs: pairs[::-1]),
+    )
 
     def averaged(gradient, index):
         sums = gradient.new_zeros(math.prod(shape)).index_add(0, index, gradient.reshape(-1))
         uses = torch.bincount(index, minlength=math.prod(shape)).clamp_min(1)
         return (sums / uses).reshape(shape)
 
-    yield e.instead(i, "extra_mean", "repeated contributions are averaged, not added", LOCAL,
-                    averaged)  # fmt: skip
+    yield e.instead(
+        i, "extra_mean", "repeated contributions are averaged, not added", LOCAL, averaged
+    )
 
 
 @plants("permute")
@@ -815,8 +1065,13 @@ def _permute(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
     if not e.carries >> i & 1:
         return
     shape = e.p.shape(Ref(i))
-    yield e.instead(i, "transposed_operand", f"the axes {step.details['order']} are not exchanged "
-                    f"back at {e.site(i)}", LOCAL + 1, lambda x: x.reshape(shape))  # fmt: skip
+    yield e.instead(
+        i,
+        "transposed_operand",
+        f"the axes {step.details['order']} are not exchanged back at {e.site(i)}",
+        LOCAL + 1,
+        lambda x: x.reshape(shape),
+    )
 
 
 @plants("vjp")
@@ -825,13 +1080,29 @@ def _vjp(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
     called = step.details["called"]
     if e.p.shape(Ref(i)) != e.p.shape(step.arguments[0]):
         return
-    yield e.instead(i, "missing_local_derivative", f"the derivative of {called} is left out",
-                    LOCAL, lambda g, *rest: g, ("missing_cross_terms",))  # fmt: skip
-    yield e.instead(i, "applied_twice", f"the derivative of {called} is applied twice", LOCAL,
-                    lambda g, *rest: step.function(step.function(g, *rest), *rest))  # fmt: skip
+    yield e.instead(
+        i,
+        "missing_local_derivative",
+        f"the derivative of {called} is left out",
+        LOCAL,
+        lambda g, *rest: g,
+        ("missing_cross_terms",),
+    )
+    yield e.instead(
+        i,
+        "applied_twice",
+        f"the derivative of {called} is applied twice",
+        LOCAL,
+        lambda g, *rest: step.function(step.function(g, *rest), *rest),
+    )
     if e.p[Ref(i)].numel() <= 64:
-        yield e.instead(i, "missing_cross_terms", f"only the diagonal of {called}'s Jacobian is "
-                        "used", LOCAL, lambda g, *rest: _diagonal(step.function, g, rest))  # fmt: skip
+        yield e.instead(
+            i,
+            "missing_cross_terms",
+            f"only the diagonal of {called}'s Jacobian is used",
+            LOCAL,
+            lambda g, *rest: _diagonal(step.function, g, rest),
+        )
 
 
 def _diagonal(product: Callable, g: Tensor, rest) -> Tensor:
@@ -856,15 +1127,33 @@ def _forward_mul(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
         if factor == -1:
             label = "sign_error"
         said = f"the factor of {e.p.describe(Ref(i))}"
-        yield e.rescaled(i, label, f"differentiates a forward without {said}", COUNTERFACTUAL,
-                         lambda a, b, k=kept: _shaped((a, b)[k], (a, b)[1 - k]), factor,
-                         lambda f: 1.0)  # fmt: skip
-        yield e.rescaled(i, "wrong_scale_factor", f"{said} is inverted", COUNTERFACTUAL + 2,
-                         lambda a, b, k=kept: (a, b)[k] / (a, b)[1 - k], factor,
-                         lambda f: 1 / f)  # fmt: skip
-        yield e.rescaled(i, "applied_twice", f"{said} is there twice", COUNTERFACTUAL + 2,
-                         lambda a, b, k=kept: (a, b)[k] * (a, b)[1 - k] ** 2, factor,
-                         lambda f: f * f)  # fmt: skip
+        yield e.rescaled(
+            i,
+            label,
+            f"differentiates a forward without {said}",
+            COUNTERFACTUAL,
+            lambda a, b, k=kept: _shaped((a, b)[k], (a, b)[1 - k]),
+            factor,
+            lambda f: 1.0,
+        )
+        yield e.rescaled(
+            i,
+            "wrong_scale_factor",
+            f"{said} is inverted",
+            COUNTERFACTUAL + 2,
+            lambda a, b, k=kept: (a, b)[k] / (a, b)[1 - k],
+            factor,
+            lambda f: 1 / f,
+        )
+        yield e.rescaled(
+            i,
+            "applied_twice",
+            f"{said} is there twice",
+            COUNTERFACTUAL + 2,
+            lambda a, b, k=kept: (a, b)[k] * (a, b)[1 - k] ** 2,
+            factor,
+            lambda f: f * f,
+        )
 
 
 @plants("div", into=FORWARDS)
@@ -874,12 +1163,11 @@ def _forward_div(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
         return
     said = f"the divisor of {e.p.describe(Ref(i))}"
     plans = (
-        ("missing_scale_factor", f"differentiates a forward without {said}",
-         lambda b: 1.0),
+        ("missing_scale_factor", f"differentiates a forward without {said}", lambda b: 1.0),
         ("wrong_scale_factor", f"multiplies by {said}", lambda b: b),
         ("wrong_scale_factor", f"squares {said}", lambda b: 1 / b**2),
         ("wrong_scale_factor", f"takes the root of {said}", lambda b: abs(b) ** -0.5),
-    )  # fmt: skip
+    )
     for label, what, scale in plans:
         candidate = e.instead(i, label, what, COUNTERFACTUAL, lambda a, b, s=scale: a * s(b))
         for j in sorted(e.used):
@@ -900,21 +1188,44 @@ def _is_mask(value: Tensor) -> bool:
 
 @plants("where", into=FORWARDS)
 def _forward_where(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
-    live = [k for k in (1, 2) if isinstance(step.arguments[k], Ref)
-            and e.p.shape(step.arguments[k]) == e.p.shape(Ref(i))]  # fmt: skip
+    live = [
+        k
+        for k in (1, 2)
+        if isinstance(step.arguments[k], Ref) and e.p.shape(step.arguments[k]) == e.p.shape(Ref(i))
+    ]
     said = f"the mask at {e.p.describe(Ref(i))}"
     for k in live:
-        yield e.instead(i, "missing_mask", f"{said} is left out", COUNTERFACTUAL,
-                        lambda *a, k=k: a[k] * torch.ones_like(a[0], dtype=a[k].dtype))  # fmt: skip
-    yield e.instead(i, "wrong_mask", f"{said} is inverted", COUNTERFACTUAL,
-                    lambda c, a, b: torch.where(~c, a, b))  # fmt: skip
+        yield e.instead(
+            i,
+            "missing_mask",
+            f"{said} is left out",
+            COUNTERFACTUAL,
+            lambda *a, k=k: a[k] * torch.ones_like(a[0], dtype=a[k].dtype),
+        )
+    yield e.instead(
+        i,
+        "wrong_mask",
+        f"{said} is inverted",
+        COUNTERFACTUAL,
+        lambda c, a, b: torch.where(~c, a, b),
+    )
     shape = e.p.shape(step.arguments[0])
     if len(shape) >= 2 and shape[-1] == shape[-2]:
-        yield e.instead(i, "wrong_mask", f"{said} is transposed", COUNTERFACTUAL,
-                        lambda c, a, b: torch.where(c.mT, a, b))  # fmt: skip
+        yield e.instead(
+            i,
+            "wrong_mask",
+            f"{said} is transposed",
+            COUNTERFACTUAL,
+            lambda c, a, b: torch.where(c.mT, a, b),
+        )
         eye = torch.eye(shape[-1], dtype=torch.bool)
-        yield e.instead(i, "wrong_mask", f"{said} is off by the diagonal", COUNTERFACTUAL,
-                        lambda c, a, b: torch.where(c ^ eye, a, b))  # fmt: skip
+        yield e.instead(
+            i,
+            "wrong_mask",
+            f"{said} is off by the diagonal",
+            COUNTERFACTUAL,
+            lambda c, a, b: torch.where(c ^ eye, a, b),
+        )
 
 
 @plants("condition", into=FORWARDS)
@@ -922,11 +1233,17 @@ def _forward_condition(e: Enumeration, i: int, step: Step) -> Iterator[Candidate
     said = f"the condition on {e.name(step.operands()[0])}"
     if e.p.values[i].dtype != torch.bool:
         return
-    yield e.instead(i, "wrong_mask", f"{said} is inverted", COUNTERFACTUAL,
-                    lambda *a: ~step.function(*a))  # fmt: skip
+    yield e.instead(
+        i, "wrong_mask", f"{said} is inverted", COUNTERFACTUAL, lambda *a: ~step.function(*a)
+    )
     for value in (True, False):
-        yield e.instead(i, "missing_mask", f"{said} has no effect", COUNTERFACTUAL + 1,
-                        lambda *a, v=value: torch.full_like(step.function(*a), v))  # fmt: skip
+        yield e.instead(
+            i,
+            "missing_mask",
+            f"{said} has no effect",
+            COUNTERFACTUAL + 1,
+            lambda *a, v=value: torch.full_like(step.function(*a), v),
+        )
 
 
 @plants("add", "sub", into=FORWARDS)
@@ -939,12 +1256,20 @@ def _forward_add(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
         if e.active >> left_out.i & 1:
             continue
         target = step.kind == "sub" and e.p.shape(left_out) == e.p.shape(kept)
-        yield e.instead(i, "missing_target" if target else "wrong_mask" if _before_mask(e, i) else
-                        "wrong_operand", said, COUNTERFACTUAL,
-                        lambda a, b, k=1 - position, s=step.kind: _kept(a, b, k, s))  # fmt: skip
-        yield e.instead(i, "sign_error", f"{e.name(left_out)} has the wrong sign in "
-                        f"{e.p.describe(Ref(i))}", COUNTERFACTUAL,
-                        lambda a, b, s=step.kind: a - b if s == "add" else a + b)  # fmt: skip
+        yield e.instead(
+            i,
+            "missing_target" if target else "wrong_mask" if _before_mask(e, i) else "wrong_operand",
+            said,
+            COUNTERFACTUAL,
+            lambda a, b, k=1 - position, s=step.kind: _kept(a, b, k, s),
+        )
+        yield e.instead(
+            i,
+            "sign_error",
+            f"{e.name(left_out)} has the wrong sign in {e.p.describe(Ref(i))}",
+            COUNTERFACTUAL,
+            lambda a, b, s=step.kind: a - b if s == "add" else a + b,
+        )
 
 
 def _before_mask(e: Enumeration, i: int) -> bool:
@@ -961,11 +1286,21 @@ def _forward_unary(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
     name = step.details["called"]
     if not e.active >> i & 1:
         return
-    yield e.instead(i, "missing_local_derivative", f"differentiates a forward without {name}",
-                    COUNTERFACTUAL + 1, lambda z: z)  # fmt: skip
+    yield e.instead(
+        i,
+        "missing_local_derivative",
+        f"differentiates a forward without {name}",
+        COUNTERFACTUAL + 1,
+        lambda z: z,
+    )
     for relative in UNARY[name].relatives:
-        yield e.instead(i, "other_variant", f"differentiates a forward with {relative} for {name}",
-                        COUNTERFACTUAL + 2, UNARY[relative].function)  # fmt: skip
+        yield e.instead(
+            i,
+            "other_variant",
+            f"differentiates a forward with {relative} for {name}",
+            COUNTERFACTUAL + 2,
+            UNARY[relative].function,
+        )
 
 
 @plants("var", into=FORWARDS)
@@ -975,11 +1310,15 @@ def _forward_var(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
     said = "the unbiased variance" if other else "the biased variance"
     count = math.prod(e.p.shape(step.arguments[0])[a] for a in axes)
     if count > 1:
-        yield e.rescaled(i, "other_variant", f"this is the gradient with {said}",
-                         COUNTERFACTUAL - 5,
-                         lambda x: x.var(axes, correction=other, keepdim=keep),
-                         1 / (count - step.details["correction"]),
-                         lambda f: 1 / (count - other))  # fmt: skip
+        yield e.rescaled(
+            i,
+            "other_variant",
+            f"this is the gradient with {said}",
+            COUNTERFACTUAL - 5,
+            lambda x: x.var(axes, correction=other, keepdim=keep),
+            1 / (count - step.details["correction"]),
+            lambda f: 1 / (count - other),
+        )
 
 
 @plants("normalise", into=FORWARDS)
@@ -991,13 +1330,28 @@ def _forward_normalise(e: Enumeration, i: int, step: Step) -> Iterator[Candidate
         count = math.prod(v.shape[a] for a in axes)
         return c * torch.rsqrt(c.square().sum(axes, keepdim=True) / (count - correction) + eps)
 
-    yield e.instead(i, "other_variant", "this is the gradient with the unbiased variance",
-                    COUNTERFACTUAL - 5, lambda v: variant(v, correction=1))  # fmt: skip
-    yield e.instead(i, "other_variant", "this is the gradient of a normalisation without the mean",
-                    COUNTERFACTUAL, lambda v: variant(v, centred=False))  # fmt: skip
+    yield e.instead(
+        i,
+        "other_variant",
+        "this is the gradient with the unbiased variance",
+        COUNTERFACTUAL - 5,
+        lambda v: variant(v, correction=1),
+    )
+    yield e.instead(
+        i,
+        "other_variant",
+        "this is the gradient of a normalisation without the mean",
+        COUNTERFACTUAL,
+        lambda v: variant(v, centred=False),
+    )
     for other in other_axes(axes, e.p[Ref(i)].dim()):
-        yield e.instead(i, "wrong_axis", f"normalises over {_axes(other)}, not {_axes(axes)}",
-                        COUNTERFACTUAL, lambda v, o=other: variant(v, axes=o))  # fmt: skip
+        yield e.instead(
+            i,
+            "wrong_axis",
+            f"normalises over {_axes(other)}, not {_axes(axes)}",
+            COUNTERFACTUAL,
+            lambda v, o=other: variant(v, axes=o),
+        )
 
 
 @plants("softmax", "log_softmax", into=FORWARDS)
@@ -1006,11 +1360,20 @@ def _forward_softmax(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
     other_kind = torch.log_softmax if step.kind == "softmax" else torch.softmax
     for axis in range(e.p[Ref(i)].dim()):
         if axis != step.details["axis"]:
-            yield e.instead(i, "wrong_axis", f"{step.kind} runs over axis {axis}, not "
-                            f"{step.details['axis']}", COUNTERFACTUAL,
-                            lambda z, a=axis: function(z, a))  # fmt: skip
-    yield e.instead(i, "other_variant", f"this differentiates another function than {step.kind}",
-                    COUNTERFACTUAL, lambda z: other_kind(z, step.details["axis"]))  # fmt: skip
+            yield e.instead(
+                i,
+                "wrong_axis",
+                f"{step.kind} runs over axis {axis}, not {step.details['axis']}",
+                COUNTERFACTUAL,
+                lambda z, a=axis: function(z, a),
+            )
+    yield e.instead(
+        i,
+        "other_variant",
+        f"this differentiates another function than {step.kind}",
+        COUNTERFACTUAL,
+        lambda z: other_kind(z, step.details["axis"]),
+    )
 
 
 @plants("sum", "mean", into=FORWARDS)
@@ -1023,27 +1386,52 @@ def _forward_reduce(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
     count = math.prod(e.p.shape(source)[a] for a in axes)
     said = e.p.describe(Ref(i))
     if step.kind == "mean":
-        yield e.rescaled(i, "missing_mean", f"differentiates a sum where {said} averages",
-                         COUNTERFACTUAL, lambda x: x.sum(axes, keepdim=keep), 1 / count,
-                         lambda f: 1.0)  # fmt: skip
+        yield e.rescaled(
+            i,
+            "missing_mean",
+            f"differentiates a sum where {said} averages",
+            COUNTERFACTUAL,
+            lambda x: x.sum(axes, keepdim=keep),
+            1 / count,
+            lambda f: 1.0,
+        )
         if count > 1:
-            yield e.rescaled(i, "wrong_mean_count", f"divides by {count - 1}, not by {count}, at "
-                             f"{said}", COUNTERFACTUAL,
-                             lambda x: x.sum(axes, keepdim=keep) / (count - 1), 1 / count,
-                             lambda f: 1 / (count - 1))  # fmt: skip
+            yield e.rescaled(
+                i,
+                "wrong_mean_count",
+                f"divides by {count - 1}, not by {count}, at {said}",
+                COUNTERFACTUAL,
+                lambda x: x.sum(axes, keepdim=keep) / (count - 1),
+                1 / count,
+                lambda f: 1 / (count - 1),
+            )
     else:
-        yield e.instead(i, "extra_mean", f"differentiates a mean where {said} sums",
-                        COUNTERFACTUAL, lambda x: x.mean(axes, keepdim=keep))  # fmt: skip
+        yield e.instead(
+            i,
+            "extra_mean",
+            f"differentiates a mean where {said} sums",
+            COUNTERFACTUAL,
+            lambda x: x.mean(axes, keepdim=keep),
+        )
     if step.kind == "mean" and count > 1 and _squares(e.p, source):
-        yield e.rescaled(i, "other_variant", "this is the gradient with the unbiased variance",
-                         COUNTERFACTUAL - 5,
-                         lambda x: x.sum(axes, keepdim=keep) / (count - 1), 1 / count,
-                         lambda f: 1 / (count - 1))  # fmt: skip
+        yield e.rescaled(
+            i,
+            "other_variant",
+            "this is the gradient with the unbiased variance",
+            COUNTERFACTUAL - 5,
+            lambda x: x.sum(axes, keepdim=keep) / (count - 1),
+            1 / count,
+            lambda f: 1 / (count - 1),
+        )
     if keep:
         for other in other_axes(axes, rank):
-            yield e.instead(i, "wrong_axis", f"reduces over {_axes(other)}, not {_axes(axes)}, at "
-                            f"{said}", COUNTERFACTUAL,
-                            lambda x, o=other: _reduced(x, step, o, True))  # fmt: skip
+            yield e.instead(
+                i,
+                "wrong_axis",
+                f"reduces over {_axes(other)}, not {_axes(axes)}, at {said}",
+                COUNTERFACTUAL,
+                lambda x, o=other: _reduced(x, step, o, True),
+            )
 
 
 def _squares(p: Program, ref: Ref) -> bool:
@@ -1058,14 +1446,24 @@ def _forward_pow(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
     exponent = step.arguments[1]
     if e.active >> i & 1 and isinstance(exponent, int | float):
         for other in (exponent - 1, exponent + 1, -exponent, 2 * exponent, exponent / 2):
-            yield e.instead(i, "wrong_power", f"the exponent {other} stands for {exponent}",
-                            COUNTERFACTUAL + 3, lambda x, n, k=other: x**k)  # fmt: skip
+            yield e.instead(
+                i,
+                "wrong_power",
+                f"the exponent {other} stands for {exponent}",
+                COUNTERFACTUAL + 3,
+                lambda x, n, k=other: x**k,
+            )
 
 
 @plants("conv", into=FORWARDS)
 def _forward_conv(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
-    yield e.instead(i, "conv_flip", "this differentiates a convolution with the kernel flipped",
-                    COUNTERFACTUAL, lambda x, w: step.function(x, w.flip(list(range(2, w.dim())))))  # fmt: skip
+    yield e.instead(
+        i,
+        "conv_flip",
+        "this differentiates a convolution with the kernel flipped",
+        COUNTERFACTUAL,
+        lambda x, w: step.function(x, w.flip(list(range(2, w.dim())))),
+    )
 
 
 @plants("mm", into=FORWARDS)
@@ -1074,9 +1472,13 @@ def _forward_mm(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
         shape = e.p.shape(argument)
         if shape[-1] == shape[-2]:
             yield e.reading(
-                i, position, "transposed_operand", f"{e.name(argument)} is transposed, or not, by "
-                "mistake", COUNTERFACTUAL + 2, lambda values, r=argument: values[r.i].mT,
-            )  # fmt: skip
+                i,
+                position,
+                "transposed_operand",
+                f"{e.name(argument)} is transposed, or not, by mistake",
+                COUNTERFACTUAL + 2,
+                lambda values, r=argument: values[r.i].mT,
+            )
 
 
 @plants("leaf", "captured", into=FORWARDS)
@@ -1086,11 +1488,29 @@ def _forward_leaf(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
         return
     loss = e.p[e.p.output].dim() == 0
     if loss and value.dim():
-        yield e.plant(i, "missing_target", f"{step.name} is not subtracted", REMOTE,
-                      lambda values: torch.zeros_like(values[i]))  # fmt: skip
+        yield e.plant(
+            i,
+            "missing_target",
+            f"{step.name} is not subtracted",
+            REMOTE,
+            lambda values: torch.zeros_like(values[i]),
+        )
+    if value.dim() >= 2 and value.shape[-1] == value.shape[-2]:
+        yield e.plant(
+            i,
+            "transposed_operand",
+            f"{step.name} is transposed",
+            REMOTE,
+            lambda values: values[i].mT,
+        )
     for j, other in enumerate(e.p.values[: e.start]):
-        if j != i and e.p.steps[j].kind == "leaf" and isinstance(other, Tensor) and value.dim():
-            if other.shape == value.shape and e.p.is_float(Ref(j)):
-                yield e.plant(i, "wrong_operand", f"{e.name(Ref(j))} stands where {step.name} "
-                              "belongs", SWAP + 3,
-                              lambda values, j=j: values[j] * 1.0)  # fmt: skip
+        alike = isinstance(other, Tensor) and other.shape == value.shape and value.dim()
+        if j == i or e.p.steps[j].kind != "leaf" or not alike or not e.p.is_float(Ref(j)):
+            continue
+        yield e.plant(
+            i,
+            "wrong_operand",
+            f"{e.name(Ref(j))} stands where {step.name} belongs",
+            SWAP + 3,
+            lambda values, j=j: values[j] * 1.0,
+        )

@@ -30,9 +30,18 @@ class _Convolution:
 
     def _backward(self, g, x, w, wanted):
         return torch.ops.aten.convolution_backward(
-            g.contiguous(), x.contiguous(), w.contiguous(), None, self.stride, self.padding,
-            self.dilation, False, [0] * len(self.stride), 1, wanted,
-        )  # fmt: skip
+            g.contiguous(),
+            x.contiguous(),
+            w.contiguous(),
+            None,
+            self.stride,
+            self.padding,
+            self.dilation,
+            False,
+            [0] * len(self.stride),
+            1,
+            wanted,
+        )
 
     def windows(self):
         """Yield each output position with the slices of the padded input that it sees."""
@@ -49,9 +58,7 @@ class _Convolution:
                 position,
                 [
                     slice(i * s, i * s + d * (k - 1) + 1, d)
-                    for i, s, k, d in zip(
-                        position, self.stride, kernel, self.dilation, strict=True
-                    )
+                    for i, s, k, d in zip(position, self.stride, kernel, self.dilation, strict=True)
                 ],
             )
 
@@ -64,9 +71,7 @@ class _Convolution:
         for position, window in self.windows():
             at = g[(slice(None), slice(None), *position)]
             padded[(slice(None), slice(None), *window)] = torch.tensordot(at, w, 1)
-        inner = [
-            slice(p, p + n) for n, p in zip(self.x_shape[2:], self.padding, strict=True)
-        ]
+        inner = [slice(p, p + n) for n, p in zip(self.x_shape[2:], self.padding, strict=True)]
         return padded[(slice(None), slice(None), *inner)]
 
     def only_last_position(self, g: Tensor) -> Tensor:
@@ -87,6 +92,10 @@ def _last_row(t: Tensor) -> Tensor:
     return kept
 
 
+def _turned(w: Tensor) -> Tensor:
+    return w.flip(_spatial(w))
+
+
 def _ones_upstream(f):
     return lambda g, t: f(torch.ones_like(g), t)
 
@@ -95,47 +104,110 @@ def signal_gradient(p: Program, step: Step, g: Ref) -> Ref:
     """dJ/dx, of x's shape: the windows' contributions, accumulated."""
     c = _of(p, step)
     alternatives = [
-        Alternative("conv_flip", "the kernel is flipped where it is not to be, or not flipped",
-                    lambda g, w: c.to_signal(g, w.flip(_spatial(w)))),
-        *[Alternative("conv_flip", "the kernel is flipped along one axis only",
-                      lambda g, w, a=a: c.to_signal(g, w.flip(a))) for a in _spatial(p[step.arguments[1]])
-          if p[step.arguments[1]].dim() > 3],
-        Alternative("transposed_operand", "the channel axes of the kernel are swapped",
-                    lambda g, w: c.to_signal(g, w.transpose(0, 1))),
-        Alternative("transposed_operand", "the channel axes of the kernel are swapped, and it is "
-                    "flipped", lambda g, w: c.to_signal(g, w.transpose(0, 1).flip(_spatial(w)))),
-        Alternative("transposed_operand", "the two spatial axes of the kernel are swapped",
-                    lambda g, w: c.to_signal(g, w.transpose(-1, -2))),
-        Alternative("overwrite_not_accumulate", "windows that overlap are written over each other",
-                    c.signal_overwritten),
+        Alternative(
+            "conv_flip",
+            "the kernel is flipped where it is not to be, or not flipped",
+            lambda g, w: c.to_signal(g, w.flip(_spatial(w))),
+        ),
+        *[
+            Alternative(
+                "conv_flip",
+                "the kernel is flipped along one axis only",
+                lambda g, w, a=a: c.to_signal(g, w.flip(a)),
+            )
+            for a in _spatial(p[step.arguments[1]])
+            if p[step.arguments[1]].dim() > 3
+        ],
+        Alternative(
+            "transposed_operand",
+            "the channel axes of the kernel are swapped",
+            lambda g, w: c.to_signal(g, w.transpose(0, 1)),
+        ),
+        Alternative(
+            "transposed_operand",
+            "the channel axes of the kernel are swapped, and it is flipped",
+            lambda g, w: c.to_signal(g, w.transpose(0, 1).flip(_spatial(w))),
+        ),
+        Alternative(
+            "transposed_operand",
+            "the two spatial axes of the kernel are swapped",
+            lambda g, w: c.to_signal(g, w.transpose(-1, -2)),
+        ),
+        Alternative(
+            "overwrite_not_accumulate",
+            "windows that overlap are written over each other",
+            c.signal_overwritten,
+        ),
         Alternative("missing_upstream", "the upstream is left out", _ones_upstream(c.to_signal)),
-        Alternative("overwrite_not_accumulate", "only the last channel of the output counts",
-                    lambda g, w: c.to_signal(g[:, -1:], w[-1:])),
-    ]  # fmt: skip
-    return p.emit("conv_backward", c.to_signal, g, step.arguments[1], role="operand",
-                  alternatives=tuple(alternatives), called="conv")  # fmt: skip
+        Alternative(
+            "overwrite_not_accumulate",
+            "only the last channel of the output counts",
+            lambda g, w: c.to_signal(g[:, -1:], w[-1:]),
+        ),
+    ]
+    return p.emit(
+        "conv_backward",
+        c.to_signal,
+        g,
+        step.arguments[1],
+        role="operand",
+        alternatives=tuple(alternatives),
+        called="conv",
+    )
 
 
 def kernel_gradient(p: Program, step: Step, g: Ref) -> Ref:
     """dJ/dw, of w's shape: a sum over the batch and over every position."""
     c = _of(p, step)
     alternatives = [
-        Alternative("conv_flip", "the gradient of the kernel comes out flipped",
-                    lambda g, x: (lambda d: d.flip(_spatial(d)))(c.to_kernel(g, x))),
-        Alternative("transposed_operand", "the channel axes of the gradient are swapped",
-                    lambda g, x: c.to_kernel(g, x).transpose(0, 1)),
-        Alternative("transposed_operand", "the two spatial axes of the gradient are swapped",
-                    lambda g, x: c.to_kernel(g, x).transpose(-1, -2)),
-        Alternative("overwrite_not_accumulate", "only the last row of the batch counts",
-                    lambda g, x: c.to_kernel(_last_row(g), x)),
-        Alternative("overwrite_not_accumulate", "only the last position of the output counts",
-                    lambda g, x: c.to_kernel(c.only_last_position(g), x)),
-        Alternative("overwrite_not_accumulate", "only the last row and position count",
-                    lambda g, x: c.to_kernel(_last_row(c.only_last_position(g)), x)),
+        Alternative(
+            "conv_flip",
+            "the gradient of the kernel comes out flipped",
+            lambda g, x: _turned(c.to_kernel(g, x)),
+        ),
+        Alternative(
+            "transposed_operand",
+            "the channel axes of the gradient are swapped",
+            lambda g, x: c.to_kernel(g, x).transpose(0, 1),
+        ),
+        Alternative(
+            "transposed_operand",
+            "the two spatial axes of the gradient are swapped",
+            lambda g, x: c.to_kernel(g, x).transpose(-1, -2),
+        ),
+        Alternative(
+            "overwrite_not_accumulate",
+            "only the last row of the batch counts",
+            lambda g, x: c.to_kernel(_last_row(g), x),
+        ),
+        Alternative(
+            "overwrite_not_accumulate",
+            "only the last position of the output counts",
+            lambda g, x: c.to_kernel(c.only_last_position(g), x),
+        ),
+        Alternative(
+            "overwrite_not_accumulate",
+            "only the last row and position count",
+            lambda g, x: c.to_kernel(_last_row(c.only_last_position(g)), x),
+        ),
         Alternative("missing_upstream", "the upstream is left out", _ones_upstream(c.to_kernel)),
-        Alternative("wrong_axis", "the sum over the batch is taken too early",
-                    lambda g, x: c.to_kernel(g.sum(0, keepdim=True).expand_as(g),
-                                             x.sum(0, keepdim=True).expand_as(x)) / g.shape[0]),
-    ]  # fmt: skip
-    return p.emit("conv_backward", c.to_kernel, g, step.arguments[0], role="operand",
-                  alternatives=tuple(alternatives), called="conv")  # fmt: skip
+        Alternative(
+            "wrong_axis",
+            "the sum over the batch is taken too early",
+            lambda g, x: (
+                c.to_kernel(
+                    g.sum(0, keepdim=True).expand_as(g), x.sum(0, keepdim=True).expand_as(x)
+                )
+                / g.shape[0]
+            ),
+        ),
+    ]
+    return p.emit(
+        "conv_backward",
+        c.to_kernel,
+        g,
+        step.arguments[0],
+        role="operand",
+        alternatives=tuple(alternatives),
+        called="conv",
+    )

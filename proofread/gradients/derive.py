@@ -63,10 +63,12 @@ def differentiate(
             before = gradients.get(argument.i)
             p.about = i
             gradients[argument.i] = (
-                gradient if before is None
-                else p.emit("add", lambda a, b: a + b, before, gradient, role="fork",
-                            forked=argument.i)
-            )  # fmt: skip
+                gradient
+                if before is None
+                else p.emit(
+                    "add", lambda a, b: a + b, before, gradient, role="fork", forked=argument.i
+                )
+            )
     if p.wrt.i not in gradients:
         raise Underivable("no path leads from the output to the argument")
     p.result = gradients[p.wrt.i]
@@ -107,9 +109,14 @@ def unbroadcast(p: Program, gradient: Ref, target: Ref) -> Ref:
     if len(have) > len(want) or stretched:
         kept = tuple(i for i in stretched if i >= lead)
         gradient = p.emit(
-            "sum", lambda x: x.sum(stretched, keepdim=True).reshape(want), gradient,
-            role="broadcast", axes=stretched, keep=bool(kept), shape=want,
-        )  # fmt: skip
+            "sum",
+            lambda x: x.sum(stretched, keepdim=True).reshape(want),
+            gradient,
+            role="broadcast",
+            axes=stretched,
+            keep=bool(kept),
+            shape=want,
+        )
     if p.shape(gradient) != want:
         gradient = p.emit("expand", lambda x: x.expand(want), gradient)
     return gradient
@@ -157,8 +164,12 @@ def _sub(p, step, out, g):
 def factor_role(p: Program, factor, other=None) -> str:
     """Say what a multiplier is: a mask, a constant, a statistic or another operand."""
     if not isinstance(factor, Ref):
-        sizes = {s for step, v in zip(p.steps, p.values, strict=True)
-                 if step.kind == "leaf" and isinstance(v, Tensor) for s in v.shape}  # fmt: skip
+        sizes = {
+            s
+            for step, v in zip(p.steps, p.values, strict=True)
+            if step.kind == "leaf" and isinstance(v, Tensor)
+            for s in v.shape
+        }
         if factor == -1:
             return "sign"
         if factor and abs(factor) < 1 and is_count(round(1 / abs(factor), 9), sizes):
@@ -210,13 +221,20 @@ def _div(p, step, out, g):
 def _pow(p, step, out, g):
     x, n = step.arguments
     power = p.emit(
-        "power", lambda v, k: v**k, x, n - 1,
+        "power",
+        lambda v, k: v**k,
+        x,
+        n - 1,
         alternatives=tuple(
-            Alternative("wrong_power", f"the exponent {k} stands where {n - 1} belongs",
-                        lambda v, _, k=k: v**k)
-            for k in dict.fromkeys((n, n - 2, n + 1, -n, 1 - n)) if k != n - 1
+            Alternative(
+                "wrong_power",
+                f"the exponent {k} stands where {n - 1} belongs",
+                lambda v, _, k=k: v**k,
+            )
+            for k in dict.fromkeys((n, n - 2, n + 1, -n, 1 - n))
+            if k != n - 1
         ),
-    )  # fmt: skip
+    )
     local = mul(p, power, n, "power")
     return [(x, mul(p, g, local, "local"))]
 
@@ -228,100 +246,152 @@ def _unary(p, step, out, g):
     return [(z, unary_gradient(p, name, z, out, g))]
 
 
-def unary_gradient(
-    p: Program, name: str, z: Ref, y: Ref, g: Ref, spec: Unary | None = None
-) -> Ref:
+def unary_gradient(p: Program, name: str, z: Ref, y: Ref, g: Ref, spec: Unary | None = None) -> Ref:
     """The gradient by z of a function of one variable, `spec` or the one of that name."""
     spec = spec or UNARY[name]
     what = f"the derivative of {name}"
     alternatives = [
-        Alternative("derivative_at_wrong_point", f"{what} in its input form is fed the output",
-                    lambda zz, yy: spec.from_input(yy)),
-    ]  # fmt: skip
+        Alternative(
+            "derivative_at_wrong_point",
+            f"{what} in its input form is fed the output",
+            lambda zz, yy: spec.from_input(yy),
+        ),
+    ]
     if spec.from_output:
         alternatives += [
-            Alternative("derivative_at_wrong_point", f"{what} in its output form is fed the input",
-                        lambda zz, yy: spec.from_output(zz)),
-            Alternative("derivative_at_wrong_point", f"{name} is applied once too often",
-                        lambda zz, yy: spec.from_output(spec.function(yy))),
-        ]  # fmt: skip
+            Alternative(
+                "derivative_at_wrong_point",
+                f"{what} in its output form is fed the input",
+                lambda zz, yy: spec.from_output(zz),
+            ),
+            Alternative(
+                "derivative_at_wrong_point",
+                f"{name} is applied once too often",
+                lambda zz, yy: spec.from_output(spec.function(yy)),
+            ),
+        ]
     for k, term in enumerate(spec.terms):
         alternatives.append(
-            Alternative("missing_product_term", f"{what} has two terms by the product rule",
-                        lambda zz, yy, t=term: t(zz))
-        )  # fmt: skip
+            Alternative(
+                "missing_product_term",
+                f"{what} has two terms by the product rule",
+                lambda zz, yy, t=term: t(zz),
+            )
+        )
         others = [t for j, t in enumerate(spec.terms) if j != k]
         alternatives.append(
-            Alternative("sign_error", f"one term of {what} has the wrong sign",
-                        lambda zz, yy, t=term, o=others: sum(f(zz) for f in o) - t(zz))
-        )  # fmt: skip
+            Alternative(
+                "sign_error",
+                f"one term of {what} has the wrong sign",
+                lambda zz, yy, t=term, o=others: sum(f(zz) for f in o) - t(zz),
+            )
+        )
         alternatives.append(
-            Alternative("double_counted", f"one term of {what} is added twice",
-                        lambda zz, yy, t=term, o=others: sum(f(zz) for f in o) + 2 * t(zz))
-        )  # fmt: skip
+            Alternative(
+                "double_counted",
+                f"one term of {what} is added twice",
+                lambda zz, yy, t=term, o=others: sum(f(zz) for f in o) + 2 * t(zz),
+            )
+        )
     if spec.terms:
         alternatives.append(
-            Alternative("derivative_at_wrong_point", f"{what} is fed the output",
-                        lambda zz, yy: spec.terms[0](zz) + spec.terms[1](yy))
-        )  # fmt: skip
+            Alternative(
+                "derivative_at_wrong_point",
+                f"{what} is fed the output",
+                lambda zz, yy: spec.terms[0](zz) + spec.terms[1](yy),
+            )
+        )
         first, second = spec.terms
         alternatives += [
-            Alternative("missing_product_term", f"{what}: its second term lacks the factor z",
-                        lambda zz, yy: first(zz) + second(zz) / zz),
-            Alternative("missing_local_derivative", f"{what}: the value stands in its place",
-                        lambda zz, yy: yy),
-        ]  # fmt: skip
+            Alternative(
+                "missing_product_term",
+                f"{what}: its second term lacks the factor z",
+                lambda zz, yy: first(zz) + second(zz) / zz,
+            ),
+            Alternative(
+                "missing_local_derivative",
+                f"{what}: the value stands in its place",
+                lambda zz, yy: yy,
+            ),
+        ]
     if name == "relu":
         alternatives += [
             Alternative("wrong_mask", "the mask is inverted", lambda zz, yy: (zz <= 0).to(zz)),
-            Alternative("wrong_mask", "the sign stands for the mask",
-                        lambda zz, yy: torch.sign(zz)),
-            Alternative("wrong_mask", "the mask asks for a value above 1",
-                        lambda zz, yy: (zz > 1).to(zz)),
+            Alternative(
+                "wrong_mask", "the sign stands for the mask", lambda zz, yy: torch.sign(zz)
+            ),
+            Alternative(
+                "wrong_mask", "the mask asks for a value above 1", lambda zz, yy: (zz > 1).to(zz)
+            ),
             Alternative("wrong_operand", "the output stands for the mask", lambda zz, yy: yy),
-        ]  # fmt: skip
+        ]
     else:
         alternatives += [
-            Alternative("missing_local_derivative", f"the value of {name} stands in for its slope",
-                        lambda zz, yy: yy),
-            Alternative("wrong_power", f"{what} is squared or its root taken",
-                        lambda zz, yy: spec.from_input(zz).abs().sqrt()),
-        ]  # fmt: skip
+            Alternative(
+                "missing_local_derivative",
+                f"the value of {name} stands in for its slope",
+                lambda zz, yy: yy,
+            ),
+            Alternative(
+                "wrong_power",
+                f"{what} is squared or its root taken",
+                lambda zz, yy: spec.from_input(zz).abs().sqrt(),
+            ),
+        ]
     if name == "leaky_relu":
         slope = float(spec.from_input(torch.tensor(-1.0)))
         alternatives += [
-            Alternative("wrong_mask", "the two slopes are exchanged",
-                        lambda zz, yy: torch.where(zz > 0, slope, 1.0).to(zz)),
-            Alternative("wrong_scale_factor", f"the slope {slope:.4g} is negated",
-                        lambda zz, yy: torch.where(zz > 0, 1.0, -slope).to(zz)),
-        ]  # fmt: skip
+            Alternative(
+                "wrong_mask",
+                "the two slopes are exchanged",
+                lambda zz, yy: torch.where(zz > 0, slope, 1.0).to(zz),
+            ),
+            Alternative(
+                "wrong_scale_factor",
+                f"the slope {slope:.4g} is negated",
+                lambda zz, yy: torch.where(zz > 0, 1.0, -slope).to(zz),
+            ),
+        ]
     for wrong in spec.wrong_powers:
         alternatives.append(
-            Alternative("wrong_power", f"{what} has another exponent",
-                        lambda zz, yy, w=wrong: w(zz))
-        )  # fmt: skip
+            Alternative(
+                "wrong_power", f"{what} has another exponent", lambda zz, yy, w=wrong: w(zz)
+            )
+        )
     if name == "sigmoid":
         alternatives += [
-            Alternative("missing_product_term", f"{what} is s (1 - s), and one factor is missing",
-                        lambda zz, yy: 1 - yy),
-            Alternative("sign_error", f"one term of {what} has the wrong sign",
-                        lambda zz, yy: yy * (1 + yy)),
-        ]  # fmt: skip
+            Alternative(
+                "missing_product_term",
+                f"{what} is s (1 - s), and one factor is missing",
+                lambda zz, yy: 1 - yy,
+            ),
+            Alternative(
+                "sign_error", f"one term of {what} has the wrong sign", lambda zz, yy: yy * (1 + yy)
+            ),
+        ]
     if name == "tanh":
         alternatives += [
             Alternative("wrong_power", f"{what} needs the square of tanh", lambda zz, yy: 1 - yy),
-            Alternative("sign_error", f"one term of {what} has the wrong sign",
-                        lambda zz, yy: 1 + yy * yy),
-        ]  # fmt: skip
+            Alternative(
+                "sign_error", f"one term of {what} has the wrong sign", lambda zz, yy: 1 + yy * yy
+            ),
+        ]
     for relative in spec.relatives:
         alternatives.append(
-            Alternative("other_variant", f"this is the derivative of {relative}, not of {name}",
-                        lambda zz, yy, r=relative: UNARY[r].from_input(zz))
-        )  # fmt: skip
+            Alternative(
+                "other_variant",
+                f"this is the derivative of {relative}, not of {name}",
+                lambda zz, yy, r=relative: UNARY[r].from_input(zz),
+            )
+        )
     local = p.emit(
-        "local", lambda zz, yy: spec.from_input(zz), z, y,
-        alternatives=tuple(alternatives), called=f"{name}'",
-    )  # fmt: skip
+        "local",
+        lambda zz, yy: spec.from_input(zz),
+        z,
+        y,
+        alternatives=tuple(alternatives),
+        called=f"{name}'",
+    )
     return mul(p, g, local, "activation_mask" if name == "relu" else "local", called=name)
 
 
@@ -368,8 +438,9 @@ def _var(p, step, out, g):
     x, axes, correction = step.arguments[0], step.details["axes"], step.details["correction"]
     count = math.prod(p.shape(x)[a] for a in axes)
     centred = sub(p, x, mean(p, x, axes, "centre"))
-    scaled = mul(p, mul(p, centred, 2, "power"), 1 / (count - correction), "count",
-                 count=count - correction)  # fmt: skip
+    scaled = mul(
+        p, mul(p, centred, 2, "power"), 1 / (count - correction), "count", count=count - correction
+    )
     return [(x, mul(p, spread(p, g, step), scaled, "local"))]
 
 
@@ -404,8 +475,9 @@ def softmax_product(q: Tensor, g: Tensor, axis: int) -> Tensor:
 
 @rule("softmax")
 def _softmax(p, step, out, g):
-    return [(step.arguments[0], softmax_gradient(p, step.arguments[0], out, g,
-                                                  step.details["axis"]))]  # fmt: skip
+    return [
+        (step.arguments[0], softmax_gradient(p, step.arguments[0], out, g, step.details["axis"]))
+    ]
 
 
 def softmax_gradient(p: Program, x: Ref, y: Ref, g: Ref, axis: int) -> Ref:
@@ -413,12 +485,17 @@ def softmax_gradient(p: Program, x: Ref, y: Ref, g: Ref, axis: int) -> Ref:
     weighted = mul(p, g, y, "inner")
     inner = total(p, weighted, (axis,), True, "cross")
     difference = p.emit(
-        "sub", lambda a, b: a - b, g, inner, role="cross",
+        "sub",
+        lambda a, b: a - b,
+        g,
+        inner,
+        role="cross",
         alternatives=(
-            Alternative("missing_cross_terms", "the sum over the other entries is left out",
-                        lambda a, b: a),
+            Alternative(
+                "missing_cross_terms", "the sum over the other entries is left out", lambda a, b: a
+            ),
         ),
-    )  # fmt: skip
+    )
 
     def diagonal(d, probability, gradient, logits):
         return gradient * probability * (1 - probability)
@@ -431,38 +508,76 @@ def softmax_gradient(p: Program, x: Ref, y: Ref, g: Ref, axis: int) -> Ref:
         return rule
 
     return p.emit(
-        "mul3", lambda d, y, g, z: y * d, difference, y, g, x, role="local", called="softmax",
+        "mul3",
+        lambda d, y, g, z: y * d,
+        difference,
+        y,
+        g,
+        x,
+        role="local",
+        called="softmax",
         alternatives=(
-            *[Alternative("wrong_axis", f"softmax runs over axis {other}, not {axis}",
-                          along(other)) for other in range(p[x].dim()) if other != axis],
-            Alternative("missing_cross_terms", "only the diagonal p(1 - p) of softmax's Jacobian "
-                        "is used", diagonal),
-            Alternative("derivative_at_wrong_point", "softmax is applied twice",
-                        lambda d, y, g, z: softmax_product(torch.softmax(y, axis), g, axis)),
-            Alternative("missing_local_derivative", "softmax's derivative is left out",
-                        lambda d, y, g, z: g),
-            Alternative("missing_local_derivative", "the factor p is left out",
-                        lambda d, y, g, z: d),
-            Alternative("applied_twice", "the factor p is multiplied in twice",
-                        lambda d, y, g, z: y * y * d),
-            Alternative("applied_twice", "softmax's Jacobian is applied twice",
-                        lambda d, y, g, z: (y * (y * d - (y * d * y).sum(axis, keepdim=True)))),
-            Alternative("sign_error", "the sum is added, not subtracted",
-                        lambda d, y, g, z: y * (2 * g - d)),
-            Alternative("missing_cross_terms", "only the factor -p² of the diagonal is subtracted",
-                        lambda d, y, g, z: y * g - y * y),
-            Alternative("other_variant", "this is the rule of log-softmax",
-                        lambda d, y, g, z: g - y * g.sum(axis, keepdim=True)),
-            Alternative("missing_upstream", "the upstream is left out of the sum",
-                        lambda d, y, g, z: y * g - y * y.sum(axis, keepdim=True)),
+            *[
+                Alternative(
+                    "wrong_axis", f"softmax runs over axis {other}, not {axis}", along(other)
+                )
+                for other in range(p[x].dim())
+                if other != axis
+            ],
+            Alternative(
+                "missing_cross_terms",
+                "only the diagonal p(1 - p) of softmax's Jacobian is used",
+                diagonal,
+            ),
+            Alternative(
+                "derivative_at_wrong_point",
+                "softmax is applied twice",
+                lambda d, y, g, z: softmax_product(torch.softmax(y, axis), g, axis),
+            ),
+            Alternative(
+                "missing_local_derivative", "softmax's derivative is left out", lambda d, y, g, z: g
+            ),
+            Alternative(
+                "missing_local_derivative", "the factor p is left out", lambda d, y, g, z: d
+            ),
+            Alternative(
+                "applied_twice", "the factor p is multiplied in twice", lambda d, y, g, z: y * y * d
+            ),
+            Alternative(
+                "applied_twice",
+                "softmax's Jacobian is applied twice",
+                lambda d, y, g, z: y * (y * d - (y * d * y).sum(axis, keepdim=True)),
+            ),
+            Alternative(
+                "sign_error", "the sum is added, not subtracted", lambda d, y, g, z: y * (2 * g - d)
+            ),
+            Alternative(
+                "missing_cross_terms",
+                "only the factor -p² of the diagonal is subtracted",
+                lambda d, y, g, z: y * g - y * y,
+            ),
+            Alternative(
+                "other_variant",
+                "this is the rule of log-softmax",
+                lambda d, y, g, z: g - y * g.sum(axis, keepdim=True),
+            ),
+            Alternative(
+                "missing_upstream",
+                "the upstream is left out of the sum",
+                lambda d, y, g, z: y * g - y * y.sum(axis, keepdim=True),
+            ),
         ),
-    )  # fmt: skip
+    )
 
 
 @rule("log_softmax")
 def _log_softmax(p, step, out, g):
-    return [(step.arguments[0], log_softmax_gradient(p, step.arguments[0], out, g,
-                                                      step.details["axis"]))]  # fmt: skip
+    return [
+        (
+            step.arguments[0],
+            log_softmax_gradient(p, step.arguments[0], out, g, step.details["axis"]),
+        )
+    ]
 
 
 def log_softmax_gradient(p: Program, x: Ref, y: Ref, g: Ref, axis: int) -> Ref:
@@ -471,39 +586,81 @@ def log_softmax_gradient(p: Program, x: Ref, y: Ref, g: Ref, axis: int) -> Ref:
     inner = total(p, g, (axis,), True, "cross")
     product = mul(p, probability, inner, "operand")
     return p.emit(
-        "sub3", lambda g, t, q, z: g - t, g, product, probability, x, role="target",
+        "sub3",
+        lambda g, t, q, z: g - t,
+        g,
+        product,
+        probability,
+        x,
+        role="target",
         alternatives=(
-            Alternative("derivative_at_wrong_point", "softmax is applied twice",
-                        lambda g, t, q, z: g - torch.softmax(q, axis) * g.sum(axis, keepdim=True)),
-            Alternative("derivative_at_wrong_point", "the logits stand where their softmax belongs",
-                        lambda g, t, q, z: g - z * g.sum(axis, keepdim=True)),
-            Alternative("missing_local_derivative", "the exponentials stand where softmax belongs",
-                        lambda g, t, q, z: g - z.exp() * g.sum(axis, keepdim=True)),
-            *[Alternative("wrong_axis", f"softmax runs over axis {other}, not {axis}",
-                          lambda g, t, q, z, o=other: g - torch.softmax(z, o) * g.sum(
-                              axis, keepdim=True)) for other in range(p[x].dim()) if other != axis],
-            Alternative("missing_cross_terms", "only the diagonal 1 - p is used",
-                        lambda g, t, q, z: g * (1 - q)),
-            Alternative("other_variant", "this is the rule of softmax",
-                        lambda g, t, q, z: q * (g - (g * q).sum(axis, keepdim=True))),
-            Alternative("missing_upstream", "the upstream is left out of the sum",
-                        lambda g, t, q, z: g - q),
-            Alternative("missing_local_derivative", "log-softmax's derivative is left out",
-                        lambda g, t, q, z: g),
+            Alternative(
+                "derivative_at_wrong_point",
+                "softmax is applied twice",
+                lambda g, t, q, z: g - torch.softmax(q, axis) * g.sum(axis, keepdim=True),
+            ),
+            Alternative(
+                "derivative_at_wrong_point",
+                "the logits stand where their softmax belongs",
+                lambda g, t, q, z: g - z * g.sum(axis, keepdim=True),
+            ),
+            Alternative(
+                "missing_local_derivative",
+                "the exponentials stand where softmax belongs",
+                lambda g, t, q, z: g - z.exp() * g.sum(axis, keepdim=True),
+            ),
+            *[
+                Alternative(
+                    "wrong_axis",
+                    f"softmax runs over axis {other}, not {axis}",
+                    lambda g, t, q, z, o=other: g - torch.softmax(z, o) * g.sum(axis, keepdim=True),
+                )
+                for other in range(p[x].dim())
+                if other != axis
+            ],
+            Alternative(
+                "missing_cross_terms",
+                "only the diagonal 1 - p is used",
+                lambda g, t, q, z: g * (1 - q),
+            ),
+            Alternative(
+                "other_variant",
+                "this is the rule of softmax",
+                lambda g, t, q, z: q * (g - (g * q).sum(axis, keepdim=True)),
+            ),
+            Alternative(
+                "missing_upstream", "the upstream is left out of the sum", lambda g, t, q, z: g - q
+            ),
+            Alternative(
+                "missing_local_derivative",
+                "log-softmax's derivative is left out",
+                lambda g, t, q, z: g,
+            ),
             Alternative("sign_error", "one term has the wrong sign", lambda g, t, q, z: g + t),
             Alternative("sign_error", "one term has the wrong sign", lambda g, t, q, z: -g - t),
-            Alternative("applied_twice", "softmax's own Jacobian is multiplied in as well",
-                        lambda g, t, q, z: q * ((g - t) - ((g - t) * q).sum(axis, keepdim=True))),
-            Alternative("applied_twice", "softmax's slope p(1 - p) is multiplied in as well",
-                        lambda g, t, q, z: (g - t) * q * (1 - q)),
-            Alternative("missing_path", "the path through the sum of exponentials is left out",
-                        lambda g, t, q, z: g),
-            Alternative("missing_target", "the target is not subtracted",
-                        lambda g, t, q, z: -t),
-            Alternative("missing_cross_terms", "only the entries of the targets get a gradient",
-                        lambda g, t, q, z: torch.where(g != 0, g - t, torch.zeros_like(g))),
+            Alternative(
+                "applied_twice",
+                "softmax's own Jacobian is multiplied in as well",
+                lambda g, t, q, z: q * ((g - t) - ((g - t) * q).sum(axis, keepdim=True)),
+            ),
+            Alternative(
+                "applied_twice",
+                "softmax's slope p(1 - p) is multiplied in as well",
+                lambda g, t, q, z: (g - t) * q * (1 - q),
+            ),
+            Alternative(
+                "missing_path",
+                "the path through the sum of exponentials is left out",
+                lambda g, t, q, z: g,
+            ),
+            Alternative("missing_target", "the target is not subtracted", lambda g, t, q, z: -t),
+            Alternative(
+                "missing_cross_terms",
+                "only the entries of the targets get a gradient",
+                lambda g, t, q, z: torch.where(g != 0, g - t, torch.zeros_like(g)),
+            ),
         ),
-    )  # fmt: skip
+    )
 
 
 @rule("bce")
@@ -511,25 +668,48 @@ def _bce(p, step, out, g):
     z, y = step.arguments
     probability = p.emit("unary", torch.sigmoid, z, called="sigmoid")
     difference = p.emit(
-        "sub", lambda a, b: a - b, probability, y, role="target",
+        "sub",
+        lambda a, b: a - b,
+        probability,
+        y,
+        role="target",
         alternatives=(
-            Alternative("derivative_at_wrong_point", "sigmoid is applied twice",
-                        lambda a, b: torch.sigmoid(a) - b),
-            Alternative("missing_local_derivative", "sigmoid is left out",
-                        lambda a, b: torch.logit(a) - b),
-            Alternative("applied_twice", "sigmoid's slope is multiplied in as well",
-                        lambda a, b: (a - b) * a * (1 - a)),
-            Alternative("missing_local_derivative", "the slope of sigmoid is left out",
-                        lambda a, b: (a - b) / (a * (1 - a))),
-            Alternative("missing_path", "only the term of the positive targets is there",
-                        lambda a, b: b * (a - 1)),
-            Alternative("missing_path", "only the term of the negative targets is there",
-                        lambda a, b: (1 - b) * a),
-            Alternative("sign_error", "one of the two terms has the wrong sign",
-                        lambda a, b: b * (a - 1) - (1 - b) * a),
+            Alternative(
+                "derivative_at_wrong_point",
+                "sigmoid is applied twice",
+                lambda a, b: torch.sigmoid(a) - b,
+            ),
+            Alternative(
+                "missing_local_derivative", "sigmoid is left out", lambda a, b: torch.logit(a) - b
+            ),
+            Alternative(
+                "applied_twice",
+                "sigmoid's slope is multiplied in as well",
+                lambda a, b: (a - b) * a * (1 - a),
+            ),
+            Alternative(
+                "missing_local_derivative",
+                "the slope of sigmoid is left out",
+                lambda a, b: (a - b) / (a * (1 - a)),
+            ),
+            Alternative(
+                "missing_path",
+                "only the term of the positive targets is there",
+                lambda a, b: b * (a - 1),
+            ),
+            Alternative(
+                "missing_path",
+                "only the term of the negative targets is there",
+                lambda a, b: (1 - b) * a,
+            ),
+            Alternative(
+                "sign_error",
+                "one of the two terms has the wrong sign",
+                lambda a, b: b * (a - 1) - (1 - b) * a,
+            ),
             Alternative("sign_error", "the target is added", lambda a, b: a + b),
         ),
-    )  # fmt: skip
+    )
     return [
         (z, unbroadcast(p, mul(p, g, difference, "loss"), z)),
         *([(y, mul(p, g, mul(p, z, -1, "sign"), "loss"))] if p.is_float(y) else []),
@@ -540,22 +720,40 @@ def _bce(p, step, out, g):
 def _bce_probability(p, step, out, g):
     q, y = step.arguments
     local = p.emit(
-        "local", lambda a, b: (a - b) / (a * (1 - a)), q, y, called="slope",
+        "local",
+        lambda a, b: (a - b) / (a * (1 - a)),
+        q,
+        y,
+        called="slope",
         alternatives=(
-            Alternative("missing_local_derivative", "the denominator q(1 - q) is left out",
-                        lambda a, b: a - b),
-            Alternative("missing_path", "only the term of the positive targets is there",
-                        lambda a, b: -b / a),
-            Alternative("missing_path", "only the term of the negative targets is there",
-                        lambda a, b: (1 - b) / (1 - a)),
-            Alternative("sign_error", "one of the two terms has the wrong sign",
-                        lambda a, b: -b / a - (1 - b) / (1 - a)),
-            Alternative("derivative_at_wrong_point", "sigmoid is applied to a probability",
-                        lambda a, b: torch.sigmoid(a) - b),
-            Alternative("missing_target", "the target is not subtracted",
-                        lambda a, b: 1 / (1 - a)),
+            Alternative(
+                "missing_local_derivative",
+                "the denominator q(1 - q) is left out",
+                lambda a, b: a - b,
+            ),
+            Alternative(
+                "missing_path",
+                "only the term of the positive targets is there",
+                lambda a, b: -b / a,
+            ),
+            Alternative(
+                "missing_path",
+                "only the term of the negative targets is there",
+                lambda a, b: (1 - b) / (1 - a),
+            ),
+            Alternative(
+                "sign_error",
+                "one of the two terms has the wrong sign",
+                lambda a, b: -b / a - (1 - b) / (1 - a),
+            ),
+            Alternative(
+                "derivative_at_wrong_point",
+                "sigmoid is applied to a probability",
+                lambda a, b: torch.sigmoid(a) - b,
+            ),
+            Alternative("missing_target", "the target is not subtracted", lambda a, b: 1 / (1 - a)),
         ),
-    )  # fmt: skip
+    )
     return [(q, unbroadcast(p, mul(p, g, local, "loss"), q))]
 
 
@@ -588,77 +786,151 @@ def normalise_gradient(
     else:
         average = mul(p, total(p, g, axes, True, "stat"), 0.0, "absent")
     alternatives = [
-        Alternative("norm_stats_detached", "the statistics are treated as constants",
-                    lambda g, m, t, i, a, r: g),
-        Alternative("norm_var_term_missing", "the path through the variance is left out",
-                    lambda g, m, t, i, a, r: g - m),
-        Alternative("sign_error", "the term of the variance has the wrong sign",
-                    lambda g, m, t, i, a, r: g - m + t),
-        Alternative("missing_path", "only the terms of the statistics are there",
-                    lambda g, m, t, i, a, r: -m - t),
-        Alternative("double_counted", "the term of the variance is subtracted twice",
-                    lambda g, m, t, i, a, r: g - m - 2 * t),
-        Alternative("missing_scale_factor", "xhat is left out of the term of the variance",
-                    lambda g, m, t, i, a, r: g - m - i),
-        Alternative("missing_upstream", "the upstream is left out of the term of the variance",
-                    lambda g, m, t, i, a, r: g - m - a * a.square().mean(axes, keepdim=True)),
-        *[Alternative("wrong_power", f"the term of the variance has the factor (1/std)^{1 + k} too "
-                      "often or too rarely", lambda g, m, t, i, a, r, k=k: g - m - t * r**k)
-          for k in (-2, -1, 1, 2)],
-        Alternative("wrong_scale_factor", "the term of the variance is halved",
-                    lambda g, m, t, i, a, r: g - m - t / 2),
-    ]  # fmt: skip
+        Alternative(
+            "norm_stats_detached",
+            "the statistics are treated as constants",
+            lambda g, m, t, i, a, r: g,
+        ),
+        Alternative(
+            "norm_var_term_missing",
+            "the path through the variance is left out",
+            lambda g, m, t, i, a, r: g - m,
+        ),
+        Alternative(
+            "sign_error",
+            "the term of the variance has the wrong sign",
+            lambda g, m, t, i, a, r: g - m + t,
+        ),
+        Alternative(
+            "missing_path",
+            "only the terms of the statistics are there",
+            lambda g, m, t, i, a, r: -m - t,
+        ),
+        Alternative(
+            "double_counted",
+            "the term of the variance is subtracted twice",
+            lambda g, m, t, i, a, r: g - m - 2 * t,
+        ),
+        Alternative(
+            "missing_scale_factor",
+            "xhat is left out of the term of the variance",
+            lambda g, m, t, i, a, r: g - m - i,
+        ),
+        Alternative(
+            "missing_upstream",
+            "the upstream is left out of the term of the variance",
+            lambda g, m, t, i, a, r: g - m - a * a.square().mean(axes, keepdim=True),
+        ),
+        *[
+            Alternative(
+                "wrong_power",
+                f"the term of the variance has the factor (1/std)^{1 + k} too often or too rarely",
+                lambda g, m, t, i, a, r, k=k: g - m - t * r**k,
+            )
+            for k in (-2, -1, 1, 2)
+        ],
+        Alternative(
+            "wrong_scale_factor",
+            "the term of the variance is halved",
+            lambda g, m, t, i, a, r: g - m - t / 2,
+        ),
+    ]
     for other in other_axes(axes, p[x].dim()):
         alternatives += _over_other_axes(other, axes, centred)
     if centred:
         alternatives += [
-            Alternative("norm_mean_term_missing", "the path through the mean is left out",
-                        lambda g, m, t, i, a, r: g - t),
-            Alternative("sign_error", "the term of the mean has the wrong sign",
-                        lambda g, m, t, i, a, r: g + m - t),
-            Alternative("sign_error", "both terms of the statistics have the wrong sign",
-                        lambda g, m, t, i, a, r: g + m + t),
-            Alternative("double_counted", "the term of the mean is subtracted twice",
-                        lambda g, m, t, i, a, r: g - 2 * m - t),
-        ]  # fmt: skip
+            Alternative(
+                "norm_mean_term_missing",
+                "the path through the mean is left out",
+                lambda g, m, t, i, a, r: g - t,
+            ),
+            Alternative(
+                "sign_error",
+                "the term of the mean has the wrong sign",
+                lambda g, m, t, i, a, r: g + m - t,
+            ),
+            Alternative(
+                "sign_error",
+                "both terms of the statistics have the wrong sign",
+                lambda g, m, t, i, a, r: g + m + t,
+            ),
+            Alternative(
+                "double_counted",
+                "the term of the mean is subtracted twice",
+                lambda g, m, t, i, a, r: g - 2 * m - t,
+            ),
+        ]
     else:
         alternatives = [
-            Alternative("norm_var_term_missing", "the path through the mean square is left out",
-                        lambda g, m, t, i, a, r: g),
-            Alternative("other_variant", "this subtracts the mean of the upstream, as LayerNorm "
-                        "does, but this forward has no mean",
-                        lambda g, m, t, i, a, r: g - g.mean(axes, keepdim=True) - t),
+            Alternative(
+                "norm_var_term_missing",
+                "the path through the mean square is left out",
+                lambda g, m, t, i, a, r: g,
+            ),
+            Alternative(
+                "other_variant",
+                "this subtracts the mean of the upstream, as LayerNorm "
+                "does, but this forward has no mean",
+                lambda g, m, t, i, a, r: g - g.mean(axes, keepdim=True) - t,
+            ),
             *alternatives,
-        ]  # fmt: skip
+        ]
     bracket = p.emit(
-        "bracket", lambda g, m, t, i, a, r: g - m - t, g, average, product, inner, xhat, rstd,
-        role="bracket", alternatives=tuple(alternatives),
-    )  # fmt: skip
+        "bracket",
+        lambda g, m, t, i, a, r: g - m - t,
+        g,
+        average,
+        product,
+        inner,
+        xhat,
+        rstd,
+        role="bracket",
+        alternatives=tuple(alternatives),
+    )
     bessel = math.sqrt((count - 1) / count) if count > 1 else 1.0
     if divisor == count - 1:
         bessel = 1 / bessel
     variance = "biased" if divisor == count - 1 else "unbiased"
     return p.emit(
-        "stat_mul", lambda d, r, g: d * r, bracket, rstd, g, role="stat",
+        "stat_mul",
+        lambda d, r, g: d * r,
+        bracket,
+        rstd,
+        g,
+        role="stat",
         alternatives=(
-            Alternative("other_variant", f"this is the gradient with the {variance} variance",
-                        lambda d, r, g: d * r * bessel),
-            Alternative("missing_scale_factor", "the factor 1/std is left out",
-                        lambda d, r, g: d),
-            Alternative("wrong_power", "the factor 1/std is there twice",
-                        lambda d, r, g: d * r * r),
-            Alternative("wrong_power", "the factor 1/std is there three times",
-                        lambda d, r, g: d * r**3),
-            Alternative("wrong_power", "multiplied by std where 1/std belongs",
-                        lambda d, r, g: d / r),
-            Alternative("wrong_power", "the root of the variance is left out or taken twice",
-                        lambda d, r, g: d * r.sqrt()),
-            Alternative("missing_local_derivative", "the derivative of the normalisation is left "
-                        "out", lambda d, r, g: g),
-            Alternative("missing_cross_terms", "only the diagonal of the Jacobian is used",
-                        lambda d, r, g: _norm_diagonal(r, g, p[xhat], centred, count, divisor)),
+            Alternative(
+                "other_variant",
+                f"this is the gradient with the {variance} variance",
+                lambda d, r, g: d * r * bessel,
+            ),
+            Alternative("missing_scale_factor", "the factor 1/std is left out", lambda d, r, g: d),
+            Alternative(
+                "wrong_power", "the factor 1/std is there twice", lambda d, r, g: d * r * r
+            ),
+            Alternative(
+                "wrong_power", "the factor 1/std is there three times", lambda d, r, g: d * r**3
+            ),
+            Alternative(
+                "wrong_power", "multiplied by std where 1/std belongs", lambda d, r, g: d / r
+            ),
+            Alternative(
+                "wrong_power",
+                "the root of the variance is left out or taken twice",
+                lambda d, r, g: d * r.sqrt(),
+            ),
+            Alternative(
+                "missing_local_derivative",
+                "the derivative of the normalisation is left out",
+                lambda d, r, g: g,
+            ),
+            Alternative(
+                "missing_cross_terms",
+                "only the diagonal of the Jacobian is used",
+                lambda d, r, g: _norm_diagonal(r, g, p[xhat], centred, count, divisor),
+            ),
         ),
-    )  # fmt: skip
+    )
 
 
 def other_axes(axes: tuple[int, ...], rank: int) -> list[tuple[int, ...]]:
@@ -675,13 +947,14 @@ def _over_other_axes(other, axes, centred: bool) -> list[Alternative]:
 
     found = [
         Alternative("wrong_axis", what, lambda g, m, t, i, a, r: g - m - a * average(g * a)),
-    ]  # fmt: skip
+    ]
     if centred:
         found += [
-            Alternative("wrong_axis", what,
-                        lambda g, m, t, i, a, r: g - average(g) - a * average(g * a)),
+            Alternative(
+                "wrong_axis", what, lambda g, m, t, i, a, r: g - average(g) - a * average(g * a)
+            ),
             Alternative("wrong_axis", what, lambda g, m, t, i, a, r: g - average(g) - t),
-        ]  # fmt: skip
+        ]
     return found
 
 
@@ -722,9 +995,20 @@ def _pick(p, step, out, g):
 
     repeated = bool(p[where].unique().numel() < p[where].numel())
     return [
-        (source, p.emit("scatter", scatter, g, where, role="scatter", shape=shape,
-                        repeated=repeated, called=step.details.get("called", "pick")))
-    ]  # fmt: skip
+        (
+            source,
+            p.emit(
+                "scatter",
+                scatter,
+                g,
+                where,
+                role="scatter",
+                shape=shape,
+                repeated=repeated,
+                called=step.details.get("called", "pick"),
+            ),
+        )
+    ]
 
 
 @rule("cat")
@@ -767,9 +1051,20 @@ def _by_autograd(p: Program, step: Step, out: Ref, g: Ref) -> list[tuple[Ref, Re
                     return torch.zeros_like(leaf)
                 return torch.autograd.grad(result, leaf, gradient)[0]
 
-        found.append((argument, p.emit("vjp", product, g, *step.operands(), role="opaque",
-                                       called=step.details.get("called", step.kind))))
-    return found  # fmt: skip
+        found.append(
+            (
+                argument,
+                p.emit(
+                    "vjp",
+                    product,
+                    g,
+                    *step.operands(),
+                    role="opaque",
+                    called=step.details.get("called", step.kind),
+                ),
+            )
+        )
+    return found
 
 
 def _look_up(argument, table):

@@ -126,8 +126,13 @@ def _changed(trial: experiments.Trial) -> list[Finding]:
     if not trial.changed:
         return []
     names = " and ".join(trial.changed)
-    return [Finding("inputs_changed", f"{names} {'is' if len(trial.changed) == 1 else 'are'} not "
-                    "what it was before the call", 90)]  # fmt: skip
+    return [
+        Finding(
+            "inputs_changed",
+            f"{names} {'is' if len(trial.changed) == 1 else 'are'} not what it was before the call",
+            90,
+        )
+    ]
 
 
 def _confirm(case: intake.Case, trial: experiments.Trial) -> _Verdict:

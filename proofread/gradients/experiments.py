@@ -60,7 +60,7 @@ def fresh(case: Case, seed: int, resize: bool) -> Iterator[Trial]:
             if not output.isfinite().all():
                 continue
             trial = case.trial(inputs, draw_upstream(case, output.shape, seed))
-        except Exception:  # noqa: BLE001 - sizes that the code does not take
+        except Exception:  # noqa: BLE001, S112 - sizes that the code does not take
             continue
         if trial.right.isfinite().all() and trial.yours.isfinite().all():
             yield trial
@@ -77,14 +77,25 @@ def repeated(case: Case, trial: Trial) -> list[Finding]:
     if same(again - trial.yours, trial.right, 2 * trial.tolerance) or ratio(
         again, trial.yours, trial.tolerance
     ):
-        return [Finding("stale_gradient", "called twice on the same data, it returns another "
-                        "result the second time", 0)]  # fmt: skip
+        return [
+            Finding(
+                "stale_gradient",
+                "called twice on the same data, it returns another result the second time",
+                0,
+            )
+        ]
     zeros = (trial.yours == 0) ^ (again == 0)
     if zeros.any():
-        return [Finding("wrong_mask", "called twice on the same data, it masks other entries: the "
-                        "mask is drawn anew", 0)]  # fmt: skip
-    return [Finding("stale_gradient", "called twice on the same data, it returns another result",
-                    0)]  # fmt: skip
+        return [
+            Finding(
+                "wrong_mask",
+                "called twice on the same data, it masks other entries: the mask is drawn anew",
+                0,
+            )
+        ]
+    return [
+        Finding("stale_gradient", "called twice on the same data, it returns another result", 0)
+    ]
 
 
 def explained(case: Case, trial: Trial) -> list[Finding]:
@@ -173,14 +184,23 @@ def behaviour(case: Case, trial: Trial) -> list[Finding]:
     if same(double, trial.yours, tolerance):
         return [Finding("missing_upstream", "it does not change with the upstream gradient", 70)]
     if same(double, 4 * trial.yours, tolerance):
-        return [Finding("applied_twice", "doubling the upstream gradient makes it four times as "
-                        "large", 70)]  # fmt: skip
+        return [
+            Finding(
+                "applied_twice", "doubling the upstream gradient makes it four times as large", 70
+            )
+        ]
     if zero.abs().max() > tolerance * trial.yours.abs().max():
-        return [Finding("missing_upstream", "it is not 0 where the upstream gradient is 0: one "
-                        "term lacks it", 71)]  # fmt: skip
+        return [
+            Finding(
+                "missing_upstream",
+                "it is not 0 where the upstream gradient is 0: one term lacks it",
+                71,
+            )
+        ]
     if g.numel() > 1:
         level = run(torch.full_like(g, float(g.mean())))
         if level is not None and same(level, trial.yours, tolerance):
-            return [Finding("upstream_collapsed", "it depends on the mean of the upstream only",
-                            72)]  # fmt: skip
+            return [
+                Finding("upstream_collapsed", "it depends on the mean of the upstream only", 72)
+            ]
     return []

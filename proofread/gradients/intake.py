@@ -91,9 +91,10 @@ class Case:
         result = checked_gradient(result, self.wrt)
         everything = {**inputs, "upstream": upstream}
         changed = tuple(
-            name for name, now in {**given, "upstream": gradient}.items()
+            name
+            for name, now in {**given, "upstream": gradient}.items()
             if isinstance(now, Tensor) and not _unchanged(now, everything[name])
-        )  # fmt: skip
+        )
         return result.detach().clone(), changed
 
 
@@ -125,15 +126,15 @@ def right_gradient(
         output = forward(**{**given, wrt: leaf})
         if isinstance(output, tuple | list):
             output = output[-1]
-        (gradient,) = torch.autograd.grad(output, leaf, upstream.to(output.dtype), allow_unused=True)
+        (gradient,) = torch.autograd.grad(
+            output, leaf, upstream.to(output.dtype), allow_unused=True
+        )
     if gradient is None:
         raise Stop(f"the forward's output does not depend on {wrt!r}")
     return gradient
 
 
-def case_of(
-    backward: Any, forward: Any, inputs: Any, wrt: str, upstream: Any
-) -> Case:
+def case_of(backward: Any, forward: Any, inputs: Any, wrt: str, upstream: Any) -> Case:
     """Check the arguments of `diagnose`, and draw an upstream gradient where none is given.
 
     Raises TypeError or ValueError with one sentence.
@@ -160,9 +161,7 @@ def case_of(
         upstream = torch.ones_like(output)
         notes.append(note("upstream_ones"))
     fixed = output.numel() == 1 and bool((upstream == 1).all())
-    return Case(
-        backward, forward, inputs, wrt, upstream, inputs[wrt].dtype, fixed, state, notes
-    )
+    return Case(backward, forward, inputs, wrt, upstream, inputs[wrt].dtype, fixed, state, notes)
 
 
 def _checked_inputs(inputs: Mapping[str, Any], wrt: str) -> dict[str, Any]:
@@ -230,9 +229,7 @@ def _checked_output(forward: Callable, inputs: dict[str, Any], wrt: str) -> Tens
 
 def _reaches(output: Tensor, leaf: Tensor) -> bool:
     try:
-        (gradient,) = torch.autograd.grad(
-            output, leaf, torch.ones_like(output), allow_unused=True
-        )
+        (gradient,) = torch.autograd.grad(output, leaf, torch.ones_like(output), allow_unused=True)
     except RuntimeError as error:
         raise Stop(f"forward cannot be differentiated: {_said(error)}") from error
     return gradient is not None

@@ -26,9 +26,10 @@ def textbook_rules(p: Program) -> dict[int, TextbookRule]:
     """Return a rule for each forward step that computes a textbook function of an earlier value."""
     active = p.dependents(1 << p.wrt.i)
     values = [
-        i for i in range(p.output.i + 1)
+        i
+        for i in range(p.output.i + 1)
         if active >> i & 1 and p.is_float(Ref(i)) and p[Ref(i)].isfinite().all()
-    ]  # fmt: skip
+    ]
     found: dict[int, TextbookRule] = {}
     for y in values:
         if p.steps[y].kind in ATOMIC or y == p.wrt.i:
@@ -43,9 +44,7 @@ def textbook_rules(p: Program) -> dict[int, TextbookRule]:
 def _recognise(p: Program, x: Ref, y: Ref) -> TextbookRule | None:
     a, b = p[x], p[y]
     if a.shape == b.shape and a.numel() > 2:
-        return (
-            _softmax(p, x, y) or _elementwise(a, b, x) or _normalised(p, x, y) or _bce(p, x, y)
-        )
+        return _softmax(p, x, y) or _elementwise(a, b, x) or _normalised(p, x, y) or _bce(p, x, y)
     if a.dim() == b.dim() + 1:
         return _cross_entropy(p, x, y)
     return None
@@ -81,9 +80,7 @@ def _elementwise(a: Tensor, b: Tensor, x: Ref) -> TextbookRule | None:
         slope = float(slopes[0])
         if 0 < slope < 1 and _same(slopes, slopes[:1].expand_as(slopes)):
             spec = leaky(slope)
-            return lambda p, out, g: [
-                (x, derive.unary_gradient(p, "leaky_relu", x, out, g, spec))
-            ]
+            return lambda p, out, g: [(x, derive.unary_gradient(p, "leaky_relu", x, out, g, spec))]
     return None
 
 
@@ -128,9 +125,7 @@ def _normalise_rule(x: Ref, axes, centred: bool, count: int, divisor: int) -> Te
             return (y * c).sum(axes, keepdim=True) / (c * c).sum(axes, keepdim=True)
 
         scale = p.emit("rstd", rstd, x, out, called="1/std")
-        gradient = derive.normalise_gradient(
-            p, x, out, g, scale, axes, centred, count, divisor
-        )
+        gradient = derive.normalise_gradient(p, x, out, g, scale, axes, centred, count, divisor)
         return [(x, gradient)]
 
     return rule
@@ -173,9 +168,10 @@ def _convolution(p: Program, y: Ref) -> TextbookRule | None:
         return None
     convolve = F.conv1d if out.dim() == 1 else F.conv2d
     floats = [
-        Ref(i) for i in range(y.i)
+        Ref(i)
+        for i in range(y.i)
         if p.is_float(Ref(i)) and p.values[i].dim() == out.dim() and p.steps[i].kind == "leaf"
-    ]  # fmt: skip
+    ]
     for x, w in itertools.permutations(floats, 2):
         reach = tuple(n - k + 1 for n, k in zip(p.shape(x), p.shape(w), strict=True))
         if reach != tuple(out.shape) or max(p.shape(w)) < 2:
@@ -220,7 +216,12 @@ def _cross_entropy(p: Program, x: Ref, y: Ref) -> TextbookRule | None:
         target = p.values[i]
         if step.kind != "leaf" or not isinstance(target, Tensor) or target.dtype != torch.int64:
             continue
-        if target.shape != b.shape or a.shape[:-1] != b.shape or (target < 0).any() or (target >= a.shape[-1]).any():
+        if (
+            target.shape != b.shape
+            or a.shape[:-1] != b.shape
+            or (target < 0).any()
+            or (target >= a.shape[-1]).any()
+        ):
             continue
         log_p = torch.log_softmax(a, -1)
         picked = log_p.gather(-1, target.unsqueeze(-1)).squeeze(-1)

@@ -60,15 +60,16 @@ class Diagnosis:
     def __str__(self) -> str:
         return self.text()
 
-    def text(self, colour: bool = False) -> str:
-        """Return the printed form, at most 80 columns wide."""
+    def text(self, colour: bool = False, width: int = WIDTH) -> str:
+        """Return the printed form, at most `width` columns wide."""
         green, red, bold, dim, reset = (
             (GREEN, RED, BOLD, DIM, RESET) if colour else ("", "", "", "", "")
         )
         shape = tuple(self.gradient.shape)
         if self.ok:
-            lines = [f"{green}✓{reset} gradient by {self.wrt}, {shape}: right "
-                     f"(error {self.error:.1e})"]  # fmt: skip
+            lines = [
+                f"{green}✓{reset} gradient by {self.wrt}, {shape}: right (error {self.error:.1e})"
+            ]
         else:
             lines = [f"{red}✗ gradient by {self.wrt}, {shape}: wrong{reset}"]
         for k, mistake in enumerate(self.mistakes):
@@ -76,13 +77,13 @@ class Diagnosis:
             if k == 1:
                 lines += [f"{dim}The same numbers could also come from:{reset}", ""]
             lines.append(f"  {bold}{mistake.label}{reset}")
-            lines += _wrapped(mistake.explanation, "    ")
+            lines += wrapped(mistake.explanation, "    ", width=width)
             if k == 0:
-                lines += _wrapped(mistake.hint, "    → ", "      ")
+                lines += wrapped(mistake.hint, "    → ", "      ", width)
         if self.where and not self.ok:
-            lines += ["", *_wrapped(self.where, "  ")]
+            lines += ["", *wrapped(self.where, "  ", width=width)]
         for note in self.notes:
-            lines += _wrapped(note.text, "  note: ", "        ")
+            lines += wrapped(note.text, "  note: ", "        ", width)
         return "\n".join(lines)
 
     def as_dict(self) -> dict[str, Any]:
@@ -102,11 +103,16 @@ class Diagnosis:
         return json.dumps(self.as_dict())
 
 
-def _wrapped(text: str, indent: str, later: str | None = None) -> list[str]:
+def wrapped(text: str, indent: str, later: str | None = None, width: int = WIDTH) -> list[str]:
+    """Break a text into lines, the first with `indent`, the others with `later`."""
     return textwrap.wrap(
-        text, WIDTH, initial_indent=indent, subsequent_indent=indent if later is None else later,
-        break_long_words=True, break_on_hyphens=False,
-    )  # fmt: skip
+        text,
+        width,
+        initial_indent=indent,
+        subsequent_indent=indent if later is None else later,
+        break_long_words=True,
+        break_on_hyphens=False,
+    )
 
 
 def mistake(label: str, what: str, wrt: str, shape: tuple[int, ...]) -> Mistake:

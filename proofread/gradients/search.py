@@ -18,6 +18,7 @@ from proofread.gradients.recognise import textbook_rules
 from proofread.gradients.trace import trace
 from proofread.gradients.values import Finding
 
+FAR = 18  # an explanation so much further fetched than the best is not said
 STEP_SIZES = (1.0, 0.5, 0.1, 0.05, 0.01, 0.001)
 
 
@@ -84,7 +85,9 @@ def sizes_of(inputs: Mapping[str, Any], upstream: Tensor) -> set[int]:
         if isinstance(value, Tensor):
             shape = tuple(value.shape)
             sizes |= {
-                math.prod(shape[a:b]) for a in range(len(shape)) for b in range(a + 1, 1 + len(shape))
+                math.prod(shape[a:b])
+                for a in range(len(shape))
+                for b in range(a + 1, 1 + len(shape))
             }
             if len(shape) > 2:
                 sizes |= {shape[0] * math.prod(shape[2:])}
@@ -103,9 +106,10 @@ def explain(u: Tensor, problem: Problem, tolerance: float) -> list[Finding]:
         if same(u, value, tolerance):
             found.append(Finding(candidate.label, candidate.what, candidate.rank))
             found += [Finding(a, candidate.what, candidate.rank + 1) for a in candidate.also]
-        elif u.shape == value.shape and (c := ratio(u, value, tolerance)) is not None:
-            if not same(c * value, right, tolerance):
-                scaled.append((candidate, c))
+            continue
+        c = ratio(u, value, tolerance)
+        if c is not None and not same(c * value, right, tolerance):
+            scaled.append((candidate, c))
     if u.shape == right.shape:
         found += _fits(u, problem, tolerance)
         found += _updated_weights(u, problem, tolerance)
@@ -120,7 +124,8 @@ def ordered(found: list[Finding]) -> list[Finding]:
     for finding in found:
         if finding.label not in best or finding.rank < best[finding.label].rank:
             best[finding.label] = finding
-    return sorted(best.values(), key=lambda finding: finding.rank)
+    ranked = sorted(best.values(), key=lambda finding: finding.rank)
+    return [f for f in ranked if f.rank <= ranked[0].rank + FAR]
 
 
 def _scaled(scaled, tolerance: float, sizes: set[int]) -> list[Finding]:
@@ -144,9 +149,7 @@ def _fits(u: Tensor, problem: Problem, tolerance: float) -> list[Finding]:
                 continue
             count = 3 if step.kind == "bracket" else 2
             signs = (1, 1) if step.kind == "add" else (1, -1, -1)
-            linear = all(
-                isinstance(a, Ref) for a in step.arguments[:count]
-            )
+            linear = all(isinstance(a, Ref) for a in step.arguments[:count])
             if not linear:
                 continue
             parts = [_part(program, i, k, signs[k]) for k in range(count)]

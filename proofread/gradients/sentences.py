@@ -15,8 +15,10 @@ SENTENCES: dict[str, tuple[str, str]] = {
     ),
     "derivative_at_wrong_point": (
         "The derivative is evaluated at the wrong point: {what}.",
-        "Ask of your formula whether it is written for the input or for the output, and which "
-        "of the two you pass.",
+        (
+            "Ask of your formula whether it is written for the input or for the output, and which "
+            "of the two you pass."
+        ),
     ),
     "double_counted": (
         "Something is added more often than it occurs: {what}.",
@@ -32,8 +34,7 @@ SENTENCES: dict[str, tuple[str, str]] = {
     ),
     "missing_cross_terms": (
         "Only the diagonal of a full Jacobian is used: {what}.",
-        "Each output depends on several inputs here. Derive one entry: which outputs does it "
-        "move?",
+        "Each output depends on several inputs here. Derive one entry: which outputs does it move?",
     ),
     "missing_local_derivative": (
         "One link of the chain rule is left out: {what}.",
@@ -85,8 +86,10 @@ SENTENCES: dict[str, tuple[str, str]] = {
     ),
     "overwrite_not_accumulate": (
         "Contributions to one place replace each other and do not add up: {what}.",
-        "Look for `=` where `+=` belongs; for repeated indices use index_add_ or "
-        "index_put_(accumulate=True).",
+        (
+            "Look for `=` where `+=` belongs; for repeated indices use index_add_ or "
+            "index_put_(accumulate=True)."
+        ),
     ),
     "sign_error": (
         "A sign is wrong: {what}.",
@@ -134,8 +137,10 @@ SENTENCES: dict[str, tuple[str, str]] = {
     ),
     "wrong_shape": (
         "The gradient must have the shape of {wrt}, {shape}: {what}.",
-        "Print the shape after each line; look for a lost or an added keepdim, or for "
-        "broadcasting such as (N, 1) - (N,).",
+        (
+            "Print the shape after each line; look for a lost or an added keepdim, or for "
+            "broadcasting such as (N, 1) - (N,)."
+        ),
     ),
     "not_finite": (
         "Your gradient holds values that are not finite: {what}.",

@@ -21,13 +21,32 @@ from proofread.gradients.program import Program, Ref
 from proofread.gradients.unary import UNARY
 
 ALIASES = {
-    "alias", "detach", "clone", "contiguous", "lift_fresh", "_to_copy", "lift_fresh_copy",
-}  # fmt: skip
+    "alias",
+    "detach",
+    "clone",
+    "contiguous",
+    "lift_fresh",
+    "_to_copy",
+    "lift_fresh_copy",
+}
 VIEWS = {"view", "_unsafe_view", "reshape", "unsqueeze", "squeeze", "flatten"}
 PICKS = {
-    "slice", "select", "index", "gather", "embedding", "index_select", "unfold", "repeat",
-    "flip", "roll", "diagonal", "narrow", "take_along_dim", "expand", "take",
-}  # fmt: skip
+    "slice",
+    "select",
+    "index",
+    "gather",
+    "embedding",
+    "index_select",
+    "unfold",
+    "repeat",
+    "flip",
+    "roll",
+    "diagonal",
+    "narrow",
+    "take_along_dim",
+    "expand",
+    "take",
+}
 Lowering = Callable[[Program, tuple, dict, Any], Any]
 LOWERINGS: dict[str, Lowering] = {}
 
@@ -359,7 +378,10 @@ def _max(p, args, kwargs, result):
     axes = axes_of(args[1], p[args[0]].dim())
     keep = bool(args[2]) if len(args) > 2 else False
     index = p.emit("opaque", lambda v: func(v, *args[1:])[1], args[0], called="argmax")
-    return [p.emit("extreme", lambda v: func(v, *args[1:])[0], args[0], axes=axes, keep=keep), index]
+    return [
+        p.emit("extreme", lambda v: func(v, *args[1:])[0], args[0], axes=axes, keep=keep),
+        index,
+    ]
 
 
 @lowers("pow", "square", "float_power")
@@ -551,9 +573,7 @@ def _bce(p, args, kwargs, result):
 def _huber(p, args, kwargs, result):
     func = kwargs["func"]
     rest = args[3:]
-    losses = p.emit(
-        "opaque", lambda a, b: func(a, b, 0, *rest), *args[:2], called=kwargs["name"]
-    )
+    losses = p.emit("opaque", lambda a, b: func(a, b, 0, *rest), *args[:2], called=kwargs["name"])
     return _averaged(p, losses, args[2] if len(args) > 2 else 1)
 
 
@@ -583,14 +603,18 @@ def _convolution(p, args, kwargs, result):
     plain = not transposed and groups == 1
 
     def convolve(x, w):
-        return torch.convolution(
-            x, w, None, stride, padding, dilation, transposed, args[7], groups
-        )
+        return torch.convolution(x, w, None, stride, padding, dilation, transposed, args[7], groups)
 
     out = p.emit(
-        "conv" if plain else "opaque", convolve, x, w,
-        stride=stride, padding=padding, dilation=dilation, called="conv",
-    )  # fmt: skip
+        "conv" if plain else "opaque",
+        convolve,
+        x,
+        w,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        called="conv",
+    )
     if bias is None:
         return out
     shape = [-1] + [1] * len(stride)
@@ -617,10 +641,36 @@ def _gelu(p, args, kwargs, result):
 
 
 @lowers(
-    "relu", "sigmoid", "tanh", "exp", "log", "sqrt", "rsqrt", "reciprocal", "silu", "erf", "abs",
-    "sin", "cos", "log1p", "expm1", "log_sigmoid_forward", "hardtanh", "relu6", "log2", "hardswish",
-    "softplus", "leaky_relu", "elu", "clamp", "clamp_min", "clamp_max", "sgn", "sign", "mish",
-)  # fmt: skip
+    "relu",
+    "sigmoid",
+    "tanh",
+    "exp",
+    "log",
+    "sqrt",
+    "rsqrt",
+    "reciprocal",
+    "silu",
+    "erf",
+    "abs",
+    "sin",
+    "cos",
+    "log1p",
+    "expm1",
+    "log_sigmoid_forward",
+    "hardtanh",
+    "relu6",
+    "log2",
+    "hardswish",
+    "softplus",
+    "leaky_relu",
+    "elu",
+    "clamp",
+    "clamp_min",
+    "clamp_max",
+    "sgn",
+    "sign",
+    "mish",
+)
 def _unary(p, args, kwargs, result):
     name = kwargs["name"]
     settings = list(args[1:]) + [v for k, v in kwargs.items() if k not in ("func", "name")]

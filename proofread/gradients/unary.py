@@ -68,29 +68,57 @@ UNARY: dict[str, Unary] = {
         relatives=("leaky_relu", "silu", "gelu", "relu6", "elu"),
     ),
     "sigmoid": Unary(
-        torch.sigmoid, _sigmoid_slope, lambda y: y * (1 - y),
+        torch.sigmoid,
+        _sigmoid_slope,
+        lambda y: y * (1 - y),
         relatives=("tanh", "hardsigmoid", "logsigmoid", "silu"),
     ),
     "tanh": Unary(
-        torch.tanh, lambda z: 1 - torch.tanh(z) ** 2, lambda y: 1 - y * y,
+        torch.tanh,
+        lambda z: 1 - torch.tanh(z) ** 2,
+        lambda y: 1 - y * y,
         relatives=("sigmoid", "hardtanh"),
     ),
     "exp": Unary(torch.exp, torch.exp, lambda y: y, relatives=("expm1",)),
     "expm1": Unary(torch.expm1, torch.exp, lambda y: y + 1),
     "log": Unary(
-        torch.log, lambda z: 1 / z, lambda y: torch.exp(-y), relatives=("log2", "log1p", "log10"),
+        torch.log,
+        lambda z: 1 / z,
+        lambda y: torch.exp(-y),
+        relatives=("log2", "log1p", "log10"),
         wrong_powers=(lambda z: z, lambda z: 1 / (z * z)),
     ),
     "log2": Unary(torch.log2, lambda z: 1 / (z * math.log(2)), relatives=("log", "log10")),
     "log10": Unary(torch.log10, lambda z: 1 / (z * math.log(10)), relatives=("log", "log2")),
     "log1p": Unary(torch.log1p, lambda z: 1 / (1 + z), lambda y: torch.exp(-y), relatives=("log",)),
-    "sqrt": Unary(torch.sqrt, lambda z: 0.5 * z**-0.5, lambda y: 0.5 / y, wrong_powers=(
-        lambda z: 0.5 * z**0.5, lambda z: 0.5 / z, lambda z: 0.5 * z**-1.5, lambda z: z**-0.5 )),
-    "rsqrt": Unary(torch.rsqrt, lambda z: -0.5 * z**-1.5, lambda y: -0.5 * y**3, wrong_powers=(
-        lambda z: -0.5 * z**-0.5, lambda z: -0.5 / z, lambda z: -0.5 * z**-2,
-        lambda z: -0.5 * z**-2.5)),
-    "reciprocal": Unary(torch.reciprocal, lambda z: -1 / (z * z), lambda y: -y * y, wrong_powers=(
-        lambda z: -1 / z, lambda z: -1 / z**3, lambda z: -1 / z**4)),
+    "sqrt": Unary(
+        torch.sqrt,
+        lambda z: 0.5 * z**-0.5,
+        lambda y: 0.5 / y,
+        wrong_powers=(
+            lambda z: 0.5 * z**0.5,
+            lambda z: 0.5 / z,
+            lambda z: 0.5 * z**-1.5,
+            lambda z: z**-0.5,
+        ),
+    ),
+    "rsqrt": Unary(
+        torch.rsqrt,
+        lambda z: -0.5 * z**-1.5,
+        lambda y: -0.5 * y**3,
+        wrong_powers=(
+            lambda z: -0.5 * z**-0.5,
+            lambda z: -0.5 / z,
+            lambda z: -0.5 * z**-2,
+            lambda z: -0.5 * z**-2.5,
+        ),
+    ),
+    "reciprocal": Unary(
+        torch.reciprocal,
+        lambda z: -1 / (z * z),
+        lambda y: -y * y,
+        wrong_powers=(lambda z: -1 / z, lambda z: -1 / z**3, lambda z: -1 / z**4),
+    ),
     "silu": Unary(
         F.silu,
         lambda z: torch.sigmoid(z) + z * _sigmoid_slope(z),
@@ -125,7 +153,9 @@ UNARY: dict[str, Unary] = {
         F.softplus, torch.sigmoid, lambda y: 1 - torch.exp(-y), relatives=("relu", "logsigmoid")
     ),
     "logsigmoid": Unary(
-        F.logsigmoid, lambda z: torch.sigmoid(-z), lambda y: 1 - torch.exp(y),
+        F.logsigmoid,
+        lambda z: torch.sigmoid(-z),
+        lambda y: 1 - torch.exp(y),
         relatives=("sigmoid", "softplus"),
     ),
     "elu": Unary(
@@ -136,8 +166,9 @@ UNARY: dict[str, Unary] = {
     ),
     "selu": Unary(
         F.selu,
-        lambda z: 1.0507009873554805 * torch.where(
-            z > 0, torch.ones_like(z), 1.6732632423543772 * torch.exp(z)
+        lambda z: (
+            1.0507009873554805
+            * torch.where(z > 0, torch.ones_like(z), 1.6732632423543772 * torch.exp(z))
         ),
         relatives=("elu",),
     ),
@@ -159,7 +190,7 @@ UNARY: dict[str, Unary] = {
     "cos": Unary(torch.cos, lambda z: -torch.sin(z)),
     "erf": Unary(torch.erf, lambda z: 2 / math.sqrt(math.pi) * torch.exp(-z * z)),
     "atan": Unary(torch.atan, lambda z: 1 / (1 + z * z)),
-}  # fmt: skip
+}
 
 
 def leaky(slope: float) -> Unary:
@@ -173,6 +204,16 @@ def leaky(slope: float) -> Unary:
 
 # Functions that tell values apart well enough to recognise a forward written by hand.
 RECOGNISABLE = (
-    "sigmoid", "tanh", "silu", "gelu", "gelu_tanh", "quick_gelu", "mish", "softplus",
-    "logsigmoid", "elu", "relu", "leaky_relu",
-)  # fmt: skip
+    "sigmoid",
+    "tanh",
+    "silu",
+    "gelu",
+    "gelu_tanh",
+    "quick_gelu",
+    "mish",
+    "softplus",
+    "logsigmoid",
+    "elu",
+    "relu",
+    "leaky_relu",
+)

@@ -31,16 +31,10 @@ def shape_findings(u: Tensor, r: Tensor, tolerance: float) -> list[Finding]:
         for axes in itertools.combinations(range(u.dim()), size):
             for keep in (False, True):
                 summed = u.sum(axes, keepdim=keep)
-                if summed.shape == r.shape and same(summed, r, tolerance):
-                    if math.prod(have[a] for a in axes) > 1:
-                        found.append(
-                            Finding(
-                                "missing_broadcast_sum",
-                                f"its shape {have} still has {_axes(axes)}, which is to be "
-                                "summed",
-                                10,
-                            )
-                        )
+                if not same(summed, r, tolerance) or math.prod(have[a] for a in axes) == 1:
+                    continue
+                what = f"its shape {have} still has {_axes(axes)}, which is to be summed"
+                found.append(Finding("missing_broadcast_sum", what, 10))
     if u.dim() == r.dim() and u.dim() >= 2 and sorted(have) == sorted(want):
         for order in itertools.permutations(range(u.dim())):
             turned = u.permute(order)
@@ -65,9 +59,7 @@ def value_findings(
 ) -> list[Finding]:
     """Explain a gradient of the right shape from its values."""
     found = []
-    given = {
-        k: v for k, v in inputs.items() if isinstance(v, Tensor) and v.is_floating_point()
-    }  # fmt: skip
+    given = {k: v for k, v in inputs.items() if isinstance(v, Tensor) and v.is_floating_point()}
     c = ratio(u, r, tolerance)
     if c is not None:
         found += ratio_findings(c, tolerance, sizes)
@@ -103,10 +95,14 @@ def ratio_findings(c: float, tolerance: float, sizes: set[int]) -> list[Finding]
     if equals(2):
         found += [
             Finding("double_counted", "every entry is exactly twice the right one", 28),
-            Finding("stale_gradient", "every entry is exactly twice the right one, as if an "
-                    "earlier result were still there", 29),
+            Finding(
+                "stale_gradient",
+                "every entry is exactly twice the right one, as if an "
+                "earlier result were still there",
+                29,
+            ),
             Finding("wrong_scale_factor", "every entry is exactly twice the right one", 30),
-        ]  # fmt: skip
+        ]
     if equals(3):
         found.append(Finding("double_counted", "every entry is three times the right one", 33))
     for count in sorted(sizes):
@@ -148,13 +144,22 @@ def mask_findings(u: Tensor, r: Tensor, tolerance: float) -> list[Finding]:
     closed = int((zero_u & ~zero_r).sum())
     kept = int((agree & ~zero_r).sum())
     if opened and not closed and kept and not (zero_u & zero_r).any():
-        return [Finding("missing_mask", f"{opened} entries that are 0 in the right one are not", 19)]
+        return [
+            Finding("missing_mask", f"{opened} entries that are 0 in the right one are not", 19)
+        ]
     if opened and not closed and kept:
-        return [Finding("wrong_mask", f"{opened} entries that must be 0 are not", 44),
-                Finding("missing_mask", f"{opened} entries that must be 0 are not", 46)]  # fmt: skip
+        return [
+            Finding("wrong_mask", f"{opened} entries that must be 0 are not", 44),
+            Finding("missing_mask", f"{opened} entries that must be 0 are not", 46),
+        ]
     if opened and closed:
-        return [Finding("wrong_mask", f"{opened} entries that must be 0 are not, and {closed} "
-                        "that must not be 0 are", 22)]  # fmt: skip
+        return [
+            Finding(
+                "wrong_mask",
+                f"{opened} entries that must be 0 are not, and {closed} that must not be 0 are",
+                22,
+            )
+        ]
     if closed and kept:
         return [Finding("wrong_mask", f"{closed} entries are 0 that must not be", 48)]
     return []

@@ -1,3 +1,4 @@
+# ruff: noqa: PLC3002 - a row of the table is one expression
 """More wrong gradients, kept apart: the tool was not tuned on them.
 
 Rows are as in `wrong`.
@@ -68,9 +69,7 @@ def norm_bracket(i, g, axis, mean=1.0, var=1.0, rstd=1, d=None):
     h, r, dn = norm_parts(i, g, axis)
     dn = dn if d is None else d
     return r**rstd * (
-        dn
-        - mean * dn.mean(axis, keepdim=True)
-        - var * h * (dn * h).mean(axis, keepdim=True)
+        dn - mean * dn.mean(axis, keepdim=True) - var * h * (dn * h).mean(axis, keepdim=True)
     )
 
 

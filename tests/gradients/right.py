@@ -1,3 +1,4 @@
+# ruff: noqa: PLC3002 - a row of the table is one expression
 """Right gradients, in the many forms in which people write them: none may be flagged."""
 
 import math

@@ -1,3 +1,4 @@
+# ruff: noqa: PLC3002 - a row of the table is one expression
 """Wrong gradients as people write them, with the label that each must get.
 
 A row is (label, forward, argument, backward) and, where another label says as much, the labels
@@ -103,7 +104,6 @@ class Accumulating:
             self.buffer = torch.zeros_like(new)
         self.buffer += new
         return self.buffer
-
 
 
 CONV = {
