@@ -207,6 +207,7 @@ def _where_it_fits(exercise: _Exercise, forward: Callable) -> tuple[str, Diagnos
         for name in getattr(parameter.annotation, "dim_str", "").split()
         if name in SIZES
     )
+    best: tuple[str, Diagnosis | None] = "", None
     changes = [({a: 1}, f"{a} = 1") for a in axes]
     changes += [({a: SIZES[b]}, f"{a} = {b}") for a, b in itertools.combinations(axes, 2)]
     for sizes, said in changes:
@@ -215,9 +216,14 @@ def _where_it_fits(exercise: _Exercise, forward: Callable) -> tuple[str, Diagnos
             diagnosis = diagnose(exercise.call, forward, inputs, wrt=exercise.wrt)
         except (ValueError, TypeError):
             continue
-        if not diagnosis.ok:
-            return f" It runs where {said}, but is wrong there.", diagnosis
-    return "", None
+        if diagnosis.ok:
+            continue
+        named = diagnosis.mistakes[0].label != "unexplained"
+        if named or best[1] is None:
+            best = f" It runs where {said}, but is wrong there.", diagnosis
+        if named:
+            break
+    return best
 
 
 def _taken(function: Callable) -> str:

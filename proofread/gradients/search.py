@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from proofread.gradients import values
@@ -36,7 +37,7 @@ class Problem:
         self.traced: Program | None = None
         self.programs = self._programs()
         self.sizes = sizes_of(self.inputs, self.upstream)
-        self._candidates: list[tuple[Candidate, Tensor]] | None = None
+        self._pools: list[_Pool] | None = None
 
     def _programs(self) -> list[tuple[str, Program]]:
         try:
@@ -64,18 +65,66 @@ class Problem:
             return None
         return program if same(program[program.result], self.right, 1e-5) else None
 
-    def candidates(self) -> Iterator[tuple[Candidate, Tensor]]:
-        """Yield every planted mistake that changes the gradient, with the gradient it gives."""
-        if self._candidates is None:
-            self._candidates = []
+    def candidates(self) -> list[_Pool]:
+        """Return every planted mistake that changes the gradient, with the gradients they give."""
+        if self._pools is None:
+            found: dict[tuple[int, ...], list[tuple[Candidate, Tensor]]] = {}
             for tag, program in self.programs:
                 for candidate in Enumeration(program, tag, self.sizes).all():
                     value = candidate.gradient()
-                    if value is None or not isinstance(value, Tensor):
-                        continue
-                    if not same(value, self.right, 1e-9):
-                        self._candidates.append((candidate, value))
-        return iter(self._candidates)
+                    if isinstance(value, Tensor) and value.is_floating_point():
+                        found.setdefault(tuple(value.shape), []).append((candidate, value))
+            self._pools = [_Pool.of(pairs) for pairs in found.values()]
+            self._pools = [pool.without(self.right) for pool in self._pools]
+        return self._pools
+
+
+@dataclass
+class _Pool:
+    """Planted mistakes whose gradients have one shape; `values` has one row for each."""
+
+    candidates: list[Candidate]
+    shape: tuple[int, ...]
+    values: Tensor
+
+    @classmethod
+    def of(cls, pairs: list[tuple[Candidate, Tensor]]) -> _Pool:
+        values = torch.stack([value.reshape(-1).to(torch.float64) for _, value in pairs])
+        return cls([c for c, _ in pairs], tuple(pairs[0][1].shape), values)
+
+    def without(self, right: Tensor) -> _Pool:
+        """Drop the mistakes that leave the gradient as it is."""
+        if self.shape != tuple(right.shape):
+            return self
+        kept = [not hit for hit in self._equal(right, 1e-9)]
+        chosen = [c for c, keep in zip(self.candidates, kept, strict=True) if keep]
+        return _Pool(chosen, self.shape, self.values[torch.tensor(kept)])
+
+    def _equal(self, u: Tensor, tolerance: float, factors: Tensor | None = None) -> list[bool]:
+        flat = u.reshape(1, -1).to(torch.float64)
+        values = self.values if factors is None else self.values * factors[:, None]
+        largest = torch.maximum(values.abs().amax(1), flat.abs().amax())
+        return ((values - flat).abs().amax(1) <= tolerance * largest).tolist()
+
+    def matching(self, u: Tensor, tolerance: float) -> list[Candidate]:
+        """Return the mistakes that give u."""
+        if self.shape != tuple(u.shape) or not self.candidates or not u.numel():
+            return []
+        hits = self._equal(u, tolerance)
+        return [c for c, hit in zip(self.candidates, hits, strict=True) if hit]
+
+    def proportional(self, u: Tensor, tolerance: float) -> list[tuple[Candidate, float]]:
+        """Return the mistakes that give u up to a constant factor, with that factor."""
+        if self.shape != tuple(u.shape) or not self.candidates or not u.numel():
+            return []
+        squares = self.values.square().sum(1)
+        factors = self.values @ u.reshape(-1).to(torch.float64) / squares
+        hits = self._equal(u, tolerance, factors)
+        return [
+            (c, factor)
+            for c, factor, hit in zip(self.candidates, factors.tolist(), hits, strict=True)
+            if hit and factor
+        ]
 
 
 def sizes_of(inputs: Mapping[str, Any], upstream: Tensor) -> set[int]:
@@ -101,19 +150,15 @@ def explain(u: Tensor, problem: Problem, tolerance: float) -> list[Finding]:
         found = values.shape_findings(u, right, tolerance)
     else:
         found = values.value_findings(u, right, tolerance, problem.sizes, problem.inputs)
-    scaled = []
-    for candidate, value in problem.candidates():
-        if same(u, value, tolerance):
+    for pool in problem.candidates():
+        for candidate in pool.matching(u, tolerance):
             found.append(Finding(candidate.label, candidate.what, candidate.rank))
             found += [Finding(a, candidate.what, candidate.rank + 1) for a in candidate.also]
-            continue
-        c = ratio(u, value, tolerance)
-        if c is not None and not same(c * value, right, tolerance):
-            scaled.append((candidate, c))
     if u.shape == right.shape:
         found += _fits(u, problem, tolerance)
         found += _updated_weights(u, problem, tolerance)
     if not found:
+        scaled = [pair for p in problem.candidates() for pair in p.proportional(u, tolerance)]
         found = _scaled(scaled, tolerance, problem.sizes)
     return ordered(found)
 

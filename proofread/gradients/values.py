@@ -43,6 +43,9 @@ def shape_findings(u: Tensor, r: Tensor, tolerance: float) -> list[Finding]:
                     Finding("transposed_operand", f"its shape is {have}, reversed from {want}", 11)
                 )
                 break
+    if u.dim() == 2 and have == (r.numel(), r.numel()) and r.numel() > 1:
+        what = f"shapes such as {(have[0], 1)} and {(have[0],)} broadcast to {have}"
+        found.append(Finding("wrong_shape", what, 13))
     if u.numel() == r.numel() and same(u.reshape(want), r, tolerance):
         found.append(
             Finding("wrong_shape", f"the values are right, but the shape is {have}, not {want}", 12)
