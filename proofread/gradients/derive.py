@@ -773,7 +773,11 @@ def _bce_probability(p, step, out, g):
             Alternative("missing_target", "the target is not subtracted", lambda a, b: 1 / (1 - a)),
         ),
     )
-    return [(q, unbroadcast(p, mul(p, g, local, "loss"), q))]
+    odds = p.emit("log_odds", lambda a: torch.log1p(-a) - torch.log(a), q)
+    return [
+        (q, unbroadcast(p, mul(p, g, local, "loss"), q)),
+        *([(y, mul(p, g, odds, "loss"))] if p.is_float(y) else []),
+    ]
 
 
 @rule("normalise")
