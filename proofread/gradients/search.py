@@ -19,6 +19,7 @@ from proofread.gradients.recognise import textbook_rules
 from proofread.gradients.trace import trace
 from proofread.gradients.values import Finding
 
+MOST_ENTRIES = 5000
 FAR = 18  # an explanation so much further fetched than the best is not said
 STEP_SIZES = (1.0, 0.5, 0.1, 0.05, 0.01, 0.001)
 
@@ -79,6 +80,14 @@ class Problem:
         return self._pools
 
 
+def _sampled(value: Tensor) -> Tensor:
+    """Return the entries in one row; of a large tensor some thousands, spread evenly."""
+    flat = value.reshape(-1)
+    if flat.numel() > MOST_ENTRIES:
+        flat = flat[torch.arange(MOST_ENTRIES) * flat.numel() // MOST_ENTRIES]
+    return flat.to(torch.float64)
+
+
 @dataclass
 class _Pool:
     """Planted mistakes whose gradients have one shape; `values` has one row for each."""
@@ -89,7 +98,7 @@ class _Pool:
 
     @classmethod
     def of(cls, pairs: list[tuple[Candidate, Tensor]]) -> _Pool:
-        values = torch.stack([value.reshape(-1).to(torch.float64) for _, value in pairs])
+        values = torch.stack([_sampled(value) for _, value in pairs])
         return cls([c for c, _ in pairs], tuple(pairs[0][1].shape), values)
 
     def without(self, right: Tensor) -> _Pool:
@@ -101,7 +110,7 @@ class _Pool:
         return _Pool(chosen, self.shape, self.values[torch.tensor(kept)])
 
     def _equal(self, u: Tensor, tolerance: float, factors: Tensor | None = None) -> list[bool]:
-        flat = u.reshape(1, -1).to(torch.float64)
+        flat = _sampled(u)[None]
         values = self.values if factors is None else self.values * factors[:, None]
         largest = torch.maximum(values.abs().amax(1), flat.abs().amax())
         return ((values - flat).abs().amax(1) <= tolerance * largest).tolist()
@@ -118,7 +127,7 @@ class _Pool:
         if self.shape != tuple(u.shape) or not self.candidates or not u.numel():
             return []
         squares = self.values.square().sum(1)
-        factors = self.values @ u.reshape(-1).to(torch.float64) / squares
+        factors = self.values @ _sampled(u) / squares
         hits = self._equal(u, tolerance, factors)
         return [
             (c, factor)
