@@ -8,6 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+LARGEST = 100  # a larger size is drawn smaller: a mistake shows in a few rows
+
+
+def is_large(inputs: Mapping[str, Any]) -> bool:
+    """Tell data of training size from a textbook's."""
+    return sum(v.numel() for v in inputs.values() if isinstance(v, Tensor)) > 200_000
+
 
 def redraw(
     inputs: Mapping[str, Any],
@@ -74,12 +81,12 @@ def other_sizes(inputs: Mapping[str, Any]) -> Iterator[dict[int, int]]:
     sizes = sorted({s for v in inputs.values() if isinstance(v, Tensor) for s in v.shape})
     new, taken = {}, 2
     for size in sizes:
-        taken = max(taken + 1, size + 1)
+        taken = max(taken + 1, size + 1 if size <= LARGEST else 0)
         new[size] = taken
     yield new
     if 1 in new:
         yield {1: taken + 1}
         yield {size: other for size, other in new.items() if size != 1}
     for size in sizes:
-        if size != 1:
+        if 1 < size <= LARGEST:
             yield {size: size + len(sizes) + 1}

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from proofread.gradients.compare import ratio, same
-from proofread.gradients.data import other_sizes, redraw
+from proofread.gradients.data import is_large, other_sizes, redraw
 from proofread.gradients.search import Problem, explain, ordered
 from proofread.gradients.values import Finding
 
@@ -51,10 +51,13 @@ def draw_upstream(case: Case, output: Tensor, seed: int) -> Tensor:
 
 def fresh(case: Case, seed: int, resize: bool) -> Iterator[Trial]:
     """Yield trials on other data: other values, and other sizes where the code takes them."""
-    choices = other_sizes(case.inputs) if resize else ({},)
+    large = is_large(case.inputs)
+    choices = other_sizes(case.inputs) if resize or large else ({},)
     # In float64 no rounding can be taken for a mistake; but not every code takes it.
     for sizes, dtype in itertools.product(choices, (torch.float64, None)):
         inputs = redraw(case.inputs, seed, sizes, dtype)
+        if large and is_large(inputs):
+            continue
         try:
             with torch.random.fork_rng(devices=[]), torch.no_grad():
                 output = case.seeded(case.forward)(**inputs)
@@ -71,7 +74,8 @@ def fresh(case: Case, seed: int, resize: bool) -> Iterator[Trial]:
 
 def in_float64(case: Case, trial: Trial) -> Trial:
     """Run a function on the same data in float64, where no rounding blurs what it does."""
-    if not case.is_function or trial.right.dtype == trial.inputs[case.wrt].dtype:
+    exact = trial.right.dtype == trial.inputs[case.wrt].dtype
+    if not case.is_function or exact or is_large(case.inputs):
         return trial
     inputs = {
         k: v.to(torch.float64) if isinstance(v, Tensor) and v.is_floating_point() else v
