@@ -120,7 +120,9 @@ def _operand(e, i, step, named, here, drop, twice) -> Iterator[Candidate]:
     whole = isinstance(factor, Ref) and e.p.shape(factor) == e.p.shape(step.arguments[0])
     statistic = isinstance(factor, Ref) and (_is_statistic(e.p, factor) or _under_root(e.p, factor))
     own = isinstance(factor, Ref) and e.active >> factor.i & 1
-    if whole and not (isinstance(factor, Ref) and e.p.steps[factor.i].kind == "reciprocal"):
+    given = isinstance(factor, Ref) and _is_given_weight(e.p, factor)
+    inverse = isinstance(factor, Ref) and e.p.steps[factor.i].kind == "reciprocal"
+    if whole and not inverse and not given:
         label = "missing_local_derivative"
         also = ("missing_scale_factor",)
     else:
@@ -153,6 +155,15 @@ def _operand(e, i, step, named, here, drop, twice) -> Iterator[Candidate]:
                 )
 
 
+def _is_given_weight(p: Program, factor: Ref) -> bool:
+    """Tell whether a factor is read out of an argument of fewer axes, such as class weights."""
+    step = p.steps[factor.i]
+    while step.kind in ("pick", "view", "expand") and step.operands():
+        factor = step.operands()[0]
+        step = p.steps[factor.i]
+    return step.kind == "leaf" and p[factor].dim() < p[p.wrt].dim()
+
+
 def _under_root(p: Program, factor: Ref) -> bool:
     step = p.steps[factor.i]
     if step.kind == "reciprocal":
@@ -174,7 +185,8 @@ def _count(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
     factor = step.arguments[1]
     if isinstance(factor, Ref):
         factor = float(e.p[factor])
-    count = round(1 / abs(factor))
+    count = 1 / abs(factor)  # a sum of weights need not be whole
+    count = round(count) if abs(count - round(count)) < 1e-6 else count
     here = f"at {e.site(i)}"
     yield e.instead(
         i, "missing_mean", f"the average over {count} {here} is left out", LOCAL, lambda g, f: g
@@ -388,6 +400,14 @@ def _broadcast_sum(e, i, step, axes, rank, here) -> Iterator[Candidate]:
         LOCAL,
         lambda x: x,
     )
+    yield Candidate(
+        "missing_broadcast_sum",
+        f"the sum over {axes_said(axes)} {here} is left out",
+        LOCAL + 1,
+        (e.tag, i, "returned"),
+        e.p,
+        {e.p.result.i: lambda values: values[step.arguments[0].i]},
+    )
     for size in range(1, len(axes)):
         for part in itertools.combinations(axes, size):
             for keep in (True, False):
@@ -556,6 +576,8 @@ def _path_label(e: Enumeration, forked: int, lost: Ref, kept: Ref) -> tuple[str,
         return "missing_product_term", what, ("missing_path",)
     if _is_target_path(p, lost):
         return "missing_target", what, ("missing_path",)
+    if about_lost == about_kept:  # a + a: the second use is written over the first
+        return "overwrite_not_accumulate", what, ("missing_path",)
     return "missing_path", what, ("overwrite_not_accumulate",)
 
 

@@ -163,6 +163,9 @@ class Enumeration:
         path = [p.steps[i] for i in range(p.wrt.i + 1, p.output.i + 1) if self.active >> i & 1]
         if not path or any(step.kind not in ENTRYWISE for step in path):
             return
+        branches = any(step.kind == "where" for step in path)
+        if not branches and any(step.role == "fork" for step in p.steps):
+            return  # a value used twice: the other use is what is missing
         labels = ["missing_local_derivative"]
         if any(s.details.get("called") == "relu" for s in path):
             labels.insert(0, "missing_mask")

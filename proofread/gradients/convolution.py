@@ -17,7 +17,7 @@ class _Convolution:
 
     def __init__(self, details: dict, x_shape, w_shape) -> None:
         self.stride, self.padding = details["stride"], details["padding"]
-        self.dilation = details["dilation"]
+        self.dilation, self.groups = details["dilation"], details.get("groups", 1)
         self.x_shape, self.w_shape = x_shape, w_shape
 
     def to_signal(self, g: Tensor, w: Tensor) -> Tensor:
@@ -39,7 +39,7 @@ class _Convolution:
             self.dilation,
             False,
             [0] * len(self.stride),
-            1,
+            self.groups,
             wanted,
         )
 
@@ -64,6 +64,8 @@ class _Convolution:
 
     def signal_overwritten(self, g: Tensor, w: Tensor) -> Tensor:
         """The windows of a loop, each written over the earlier ones."""
+        if self.groups > 1:
+            raise ValueError("written for one group")
         padded = g.new_zeros(
             *self.x_shape[:2],
             *[n + 2 * p for n, p in zip(self.x_shape[2:], self.padding, strict=True)],

@@ -181,10 +181,17 @@ def factor_role(p: Program, factor) -> str:
         return "mask"
     if value.numel() > 1 and (value == 0).any() and value[value != 0].unique().numel() == 1:
         return "mask"
+    if value.numel() == 1 and _divides_by_sum(p, factor):
+        return "count"
     if value.numel() == 1:
         count = 1 / abs(float(value)) if value else 0.0
         return "count" if count > 2.5 and abs(count - round(count)) < 1e-9 else "const"
     return "operand"
+
+
+def _divides_by_sum(p: Program, factor: Ref) -> bool:
+    step = p.steps[factor.i]
+    return step.kind == "reciprocal" and p.steps[step.operands()[0].i].kind == "sum"
 
 
 @rule("mul")

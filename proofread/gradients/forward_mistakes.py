@@ -175,7 +175,7 @@ def _forward_add(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
         target = step.kind == "sub" and e.p.shape(left_out) == e.p.shape(kept)
         yield e.instead(
             i,
-            "missing_target" if target else "wrong_mask" if _before_mask(e, i) else "wrong_operand",
+            _label_of_summand(e, i, left_out, target),
             said,
             COUNTERFACTUAL,
             lambda a, b, k=1 - position, s=step.kind: _kept(a, b, k, s),
@@ -187,6 +187,14 @@ def _forward_add(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
             COUNTERFACTUAL,
             lambda a, b, s=step.kind: a - b if s == "add" else a + b,
         )
+
+
+def _label_of_summand(e: Enumeration, i: int, left_out: Ref, target: bool) -> str:
+    if e.p[left_out].abs().max() > 1e4:  # -1e9, or -inf, where attention must not look
+        return "missing_mask"
+    if target:
+        return "missing_target"
+    return "wrong_mask" if _before_mask(e, i) else "wrong_operand"
 
 
 def _before_mask(e: Enumeration, i: int) -> bool:

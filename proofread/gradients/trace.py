@@ -110,7 +110,7 @@ class _Recorder(TorchDispatchMode):
         ref = None
         if plain is not None and name.endswith("_") and not random:
             lowered = self.refer(args), {k: self.refer(v) for k, v in kwargs.items()}
-            overload = getattr(plain, func._overloadname, plain.default)
+            overload = getattr(plain, func._overloadname, None) or plain.default
             value = overload(*args, **kwargs)
             ref = self._lower(overload, name.rstrip("_"), *lowered, value)
         result = func(*args, **kwargs)
@@ -586,7 +586,7 @@ def _huber(p, args, kwargs, result):
 @lowers("nll_loss_forward", "nll_loss2d_forward", "nll_loss_nd")
 def _nll(p, args, kwargs, result):
     log_p, targets, weight, reduction, ignored = args
-    if weight is not None or p[log_p].dim() != 2:
+    if p[log_p].dim() != 2:
         return _opaque(p, args, kwargs, result)
     picked = p.emit(
         "pick",
@@ -596,15 +596,22 @@ def _nll(p, args, kwargs, result):
         called="target",
     )
     losses = p.emit("mul", lambda a, b: a * b, picked, -1)
-    if not bool((p[targets] == ignored).any()):
+    counted = None
+    if weight is not None:
+        counted = p.emit("pick", lambda w, t: w[t.clamp_min(0)], weight, targets, called="weight")
+    if bool((p[targets] == ignored).any()):
+        if counted is not None:
+            return _opaque(p, args, kwargs, result)
+        valid = (p[targets] != ignored).to(p[log_p])
+        counted = p.leaf(valid, "the targets that count", "captured")
+    if counted is None:
         return [_averaged(p, losses, reduction), None]
-    counted = p.leaf((p[targets] != ignored).to(p[log_p]), "the targets that count", "captured")
     losses = p.emit("mul", lambda a, b: a * b, losses, counted)
     if reduction == 0:
         return [losses, None]
     summed = emit_sum(p, losses, (0,), False)
     if reduction == 1:
-        summed = p.emit("div", _over, summed, int(p[counted].sum()))
+        summed = p.emit("div", _over, summed, emit_sum(p, counted, (0,), False))
     return [summed, None]
 
 
@@ -619,19 +626,19 @@ def _dropout(p, args, kwargs, result):
 @lowers("convolution")
 def _convolution(p, args, kwargs, result):
     x, w, bias, stride, padding, dilation, transposed, _, groups = args
-    plain = not transposed and groups == 1
 
     def convolve(x, w):
         return torch.convolution(x, w, None, stride, padding, dilation, transposed, args[7], groups)
 
     out = p.emit(
-        "conv" if plain else "opaque",
+        "opaque" if transposed else "conv",
         convolve,
         x,
         w,
         stride=stride,
         padding=padding,
         dilation=dilation,
+        groups=groups,
         called="conv",
     )
     if bias is None:

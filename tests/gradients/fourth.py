@@ -1,8 +1,6 @@
 # ruff: noqa: PLC3002 - a row of the table is one expression
 """A fourth table: bugs as they are reported, in forwards written as their reporters do."""
 
-import math
-
 import torch
 import torch.nn.functional as F
 
@@ -143,7 +141,7 @@ DATA.update({
     bigram: {"W": normal(5, 5), "xs": torch.tensor([0, 2, 2, 4, 1, 0]),
              "ys": torch.tensor([1, 3, 0, 4, 2, 2])},
     rms: {"x": normal(5, 4), "g": normal(4)},
-    affine_scalar: {"x": normal(6), "w": normal(), "b": normal()},
+    affine_scalar: {"x": normal(6), "w": normal(1)[0], "b": normal(1)[0]},
     lstm_cell: {"f": normal(5, 4), "c": normal(5, 4), "i": normal(5, 4), "n": normal(5, 4)},
     masked_softmax: {"scores": normal(4, 4), "mask": torch.ones(4, 4).tril().double()},
     self_similarity: {"x": normal(5, 3)},

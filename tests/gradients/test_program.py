@@ -6,13 +6,18 @@ import torch
 from proofread.gradients.candidates import Enumeration
 from proofread.gradients.search import Problem
 from proofread.gradients.trace import Untraceable, trace
-from tests.gradients import layers, third  # noqa: F401 - adds its layers to the others
+from tests.gradients import fourth, layers, third  # noqa: F401 - add their layers to the others
 from tests.gradients.tables import upstream_for
 
 # PyTorch gives these arguments no gradient.
-WITHOUT = {("batch_norm_eval", "mean"), ("batch_norm_eval", "var"), ("attention_weights", "mask")}
+WITHOUT = {
+    ("batch_norm_eval", "mean"),
+    ("batch_norm_eval", "var"),
+    ("attention_weights", "mask"),
+    ("weighted_ce", "weight"),
+}
 CASES = [
-    (forward, wrt)
+    pytest.param(forward, wrt, id=f"{forward.__name__}-{wrt}")
     for forward, inputs in layers.DATA.items()
     for wrt, value in inputs.items()
     if isinstance(value, torch.Tensor)
@@ -30,7 +35,7 @@ def problem_of(forward, wrt):
     return Problem(forward, inputs, wrt, upstream, right)
 
 
-@pytest.mark.parametrize(("forward", "wrt"), CASES, ids=lambda c: getattr(c, "__name__", c))
+@pytest.mark.parametrize(("forward", "wrt"), CASES)
 def test_agrees_with_autograd(forward, wrt):
     problem = problem_of(forward, wrt)
     assert problem.programs
