@@ -183,7 +183,11 @@ class Enumeration:
     def _alternatives(self, i: int, step: Step) -> Iterator[Candidate]:
         for alternative in step.alternatives:
             yield self.instead(
-                i, alternative.label, alternative.what, TEXTBOOK, alternative.function
+                i,
+                alternative.label,
+                f"at {self.site(i)}, {alternative.what}",
+                TEXTBOOK,
+                alternative.function,
             )
 
     def _detached(self, i: int, step: Step) -> Iterator[Candidate]:

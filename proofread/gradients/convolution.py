@@ -147,6 +147,8 @@ def signal_gradient(p: Program, step: Step, g: Ref) -> Ref:
             lambda g, w: c.to_signal(g[:, -1:], w[-1:]),
         ),
     ]
+    if c.w_shape[:2] == (1, 1):  # one channel has no axes to swap
+        alternatives = [a for a in alternatives if "channel axes" not in a.what]
     return p.emit(
         "conv_backward",
         c.to_signal,
@@ -204,6 +206,8 @@ def kernel_gradient(p: Program, step: Step, g: Ref) -> Ref:
             ),
         ),
     ]
+    if c.w_shape[:2] == (1, 1):
+        alternatives = [a for a in alternatives if "channel axes" not in a.what]
     return p.emit(
         "conv_backward",
         c.to_kernel,

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+LONGEST = 32  # a name for a value that is longer says less
+
 
 @dataclass(frozen=True, slots=True)
 class Ref:
@@ -158,20 +160,28 @@ class Program:
         value = self.values[ref.i]
         return isinstance(value, Tensor) and value.dtype in (torch.float64, torch.float32)
 
-    def describe(self, ref: Ref, depth: int = 2) -> str:
+    def describe(self, ref: Ref) -> str:
         """Say what a value is in the names of the user: `W`, `softmax(X @ W)`."""
+        return next(
+            (said for depth in (4, 3, 2) if len(said := self._describe(ref, depth)) <= LONGEST),
+            self._describe(ref, 1),
+        )
+
+    def _describe(self, ref: Ref, depth: int) -> str:
         step = self.steps[ref.i]
         if step.name:
             return step.name
         if step.kind in ("view", "permute", "expand", "cast") and step.operands():
-            return self.describe(step.operands()[0], depth)
+            return self._describe(step.operands()[0], depth)
         if depth == 0:
             return "…"
         parts = [
-            self.describe(a, depth - 1) if isinstance(a, Ref) else _number(a)
+            self._describe(a, depth - 1) if isinstance(a, Ref) else _number(a)
             for a in step.arguments
             if isinstance(a, Ref | int | float) and not isinstance(a, bool)
         ]
+        if step.kind == "mul" and step.arguments[1] == -1:
+            return f"-{parts[0]}" if " " not in parts[0] else f"-({parts[0]})"
         sign = {"add": "+", "sub": "-", "mul": "*", "div": "/", "mm": "@", "pow": "**"}
         if step.kind in sign and len(parts) == 2:
             left, right = (f"({p})" if " " in p else p for p in parts)
