@@ -363,11 +363,15 @@ def unary_gradient(p: Program, name: str, z: Ref, y: Ref, g: Ref, spec: Unary | 
                 "the two slopes are exchanged",
                 lambda zz, yy: torch.where(zz > 0, slope, 1.0).to(zz),
             ),
-            Alternative(
-                "wrong_scale_factor",
-                f"the slope {slope:.4g} is negated",
-                lambda zz, yy: torch.where(zz > 0, 1.0, -slope).to(zz),
-            ),
+            *[
+                Alternative(
+                    "wrong_scale_factor",
+                    f"the slope {other:.4g} stands where {slope:.4g} belongs",
+                    lambda zz, yy, s=other: torch.where(zz > 0, 1.0, s).to(zz),
+                )
+                for other in (-slope, 0.01, 0.1, 0.2, 0.3, 1 - slope, 1 / slope)
+                if abs(other - slope) > 1e-9
+            ],
         ]
     powers = [
         Alternative("wrong_power", f"{what} has another exponent", lambda zz, yy, w=wrong: w(zz))

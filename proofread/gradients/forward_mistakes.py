@@ -105,44 +105,37 @@ def _is_mask(value: Tensor) -> bool:
 
 @plants("where", into=FORWARDS)
 def _forward_where(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
-    live = [
-        k
-        for k in (1, 2)
-        if isinstance(step.arguments[k], Ref) and e.p.shape(step.arguments[k]) == e.p.shape(Ref(i))
-    ]
     said = f"the mask at {e.p.describe(Ref(i))}"
-    for k in live:
-        yield e.instead(
-            i,
-            "missing_mask",
-            f"{said} is left out",
-            COUNTERFACTUAL,
-            lambda *a, k=k: a[k] * torch.ones_like(a[0], dtype=a[k].dtype),
-        )
-    yield e.instead(
-        i,
-        "wrong_mask",
-        f"{said} is inverted",
-        COUNTERFACTUAL,
-        lambda c, a, b: torch.where(~c, a, b),
-    )
+    plans = [
+        ("missing_mask", f"{said} is left out", lambda c: torch.zeros_like(c)),
+        ("missing_mask", f"{said} is left out", lambda c: torch.ones_like(c)),
+        ("wrong_mask", f"{said} is inverted", lambda c: ~c),
+    ]
     shape = e.p.shape(step.arguments[0])
     if len(shape) >= 2 and shape[-1] == shape[-2]:
-        yield e.instead(
-            i,
-            "wrong_mask",
-            f"{said} is transposed",
-            COUNTERFACTUAL,
-            lambda c, a, b: torch.where(c.mT, a, b),
-        )
         eye = torch.eye(shape[-1], dtype=torch.bool)
-        yield e.instead(
-            i,
-            "wrong_mask",
-            f"{said} is off by the diagonal",
-            COUNTERFACTUAL,
-            lambda c, a, b: torch.where(c ^ eye, a, b),
-        )
+        plans += [
+            ("wrong_mask", f"{said} is transposed", lambda c: c.mT),
+            ("wrong_mask", f"{said} is off by the diagonal", lambda c: c ^ eye),
+        ]
+    for label, what, other in plans:
+        yield _with_condition(e, i, label, what, other)
+
+
+def _with_condition(e: Enumeration, i: int, label: str, what: str, other) -> Candidate:
+    """Plant another condition in a `where` and in the masks of its backward."""
+    candidate = e.instead(
+        i, label, what, COUNTERFACTUAL, lambda c, a, b: torch.where(other(c), a, b)
+    )
+    for j in sorted(e.used):
+        step = e.p.steps[j]
+        if step.about == i and step.kind == "condition":
+
+            def change(values, step=step):
+                return step.function(other(resolve(step.arguments[0], values)))
+
+            candidate.changes[j] = change
+    return candidate
 
 
 @plants("condition", into=FORWARDS)

@@ -181,13 +181,23 @@ class Program:
             if isinstance(a, Ref | int | float) and not isinstance(a, bool)
         ]
         if step.kind == "mul" and step.arguments[1] == -1:
-            return f"-{parts[0]}" if " " not in parts[0] else f"-({parts[0]})"
+            return f"-({parts[0]})" if _is_open(parts[0]) else f"-{parts[0]}"
         sign = {"add": "+", "sub": "-", "mul": "*", "div": "/", "mm": "@", "pow": "**"}
         if step.kind in sign and len(parts) == 2:
-            left, right = (f"({p})" if " " in p else p for p in parts)
+            left, right = (f"({p})" if _is_open(p) else p for p in parts)
             return f"{left} {sign[step.kind]} {right}"
         called = step.details.get("called", step.kind)
         return f"{called}({parts[0] if parts else ''})"
+
+
+def _is_open(said: str) -> bool:
+    """Tell whether a name has an operator outside of all brackets."""
+    depth = 0
+    for character in said:
+        depth += (character in "([") - (character in ")]")
+        if character == " " and not depth:
+            return True
+    return False
 
 
 def _number(number: float) -> str:

@@ -202,7 +202,7 @@ def leaky(slope: float) -> Unary:
     return Unary(
         lambda z: torch.where(z > 0, z, slope * z),
         lambda z: torch.where(z > 0, 1.0, slope).to(z),
-        relatives=("relu", "leaky_relu", "elu"),
+        relatives=("relu", "elu"),
     )
 
 

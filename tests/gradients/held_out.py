@@ -1,7 +1,8 @@
 # ruff: noqa: PLC3002 - a row of the table is one expression
-"""More wrong gradients, kept apart: the tool was not tuned on them.
+"""More wrong gradients, written before any tuning and run after it. Rows are as in `wrong`.
 
-Rows are as in `wrong`.
+At first sight 86.8% of the right names came first, 91.2% among the first two. What was missing
+has been mended since, so this table measures no longer.
 """
 
 import math

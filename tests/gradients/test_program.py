@@ -3,10 +3,11 @@
 import pytest
 import torch
 
+from proofread import diagnose
 from proofread.gradients.candidates import Enumeration
 from proofread.gradients.search import Problem
 from proofread.gradients.trace import Untraceable, trace
-from tests.gradients import fourth, layers, third  # noqa: F401 - add their layers to the others
+from tests.gradients import fifth, fourth, layers, third  # noqa: F401 - add their layers to the others
 from tests.gradients.tables import upstream_for
 
 # PyTorch gives these arguments no gradient.
@@ -16,14 +17,15 @@ WITHOUT = {
     ("attention_weights", "mask"),
     ("weighted_ce", "weight"),
 }
-CASES = [
-    pytest.param(forward, wrt, id=f"{forward.__name__}-{wrt}")
+# By name, because the collection of doctests imports the tables a second time.
+CASES = {
+    f"{forward.__name__}-{wrt}": pytest.param(forward, wrt, id=f"{forward.__name__}-{wrt}")
     for forward, inputs in layers.DATA.items()
     for wrt, value in inputs.items()
     if isinstance(value, torch.Tensor)
     and value.is_floating_point()
     and (forward.__name__, wrt) not in WITHOUT
-]
+}.values()
 
 
 def problem_of(forward, wrt):
@@ -41,6 +43,17 @@ def test_agrees_with_autograd(forward, wrt):
     assert problem.programs
     for _, program in problem.programs:
         torch.testing.assert_close(program[program.result], problem.right)
+
+
+@pytest.mark.parametrize(("forward", "wrt"), CASES)
+def test_autograd_itself_is_never_flagged(forward, wrt):
+    def backward(inputs, upstream):
+        leaf = inputs[wrt].clone().requires_grad_()
+        return torch.autograd.grad(forward(**{**inputs, wrt: leaf}), leaf, upstream)[0]
+
+    diagnosis = diagnose(backward, forward, layers.inputs_of(forward), wrt=wrt)
+    assert diagnosis.ok, str(diagnosis)
+    assert not diagnosis.notes
 
 
 def test_recognises_what_is_written_by_hand():

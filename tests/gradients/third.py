@@ -1,5 +1,8 @@
 # ruff: noqa: PLC3002 - a row of the table is one expression
-"""A third table, of other forwards, written after the tool was tuned on the first two."""
+"""A third table, of other forwards, written after the tool was tuned on the first two.
+
+At first sight 87.5% of the right names came first, 90.3% among the first two; mended since.
+"""
 
 import math
 
