@@ -39,6 +39,7 @@ KEYS = frozenset(
         "conventions",
         "base",
         "samples",
+        "vectors",
         "sets",
         "stationary",
     ]
@@ -147,6 +148,7 @@ class Declarations:
     conventions: frozenset[str] = frozenset()
     base: int = 1
     samples: str = "rows"
+    vectors: str = "free"
     stationary: dict[str, str] = field(default_factory=dict)
     folder: str = ""
 
@@ -353,6 +355,12 @@ def _read_one(mapping: Mapping, folder: str) -> Declarations:
     samples = mapping.get("samples", "rows")
     if samples not in ("rows", "columns"):
         raise BadDeclaration(f"samples: {samples!r} was given; samples are `rows` or `columns`")
+    vectors = mapping.get("vectors", "free")
+    if vectors not in ("free", "rows"):
+        raise BadDeclaration(
+            f"vectors: {vectors!r} was given; a row that is taken out of a matrix has no "
+            "orientation (`free`) or stays a row, of shape (1, D) (`rows`)"
+        )
     arbitrary = {
         str(k): tuple(_words(v, "arbitrary"))
         for k, v in _mapping(mapping.get("arbitrary") or {}, "arbitrary").items()
@@ -373,6 +381,7 @@ def _read_one(mapping: Mapping, folder: str) -> Declarations:
         conventions=frozenset(conventions),
         base=base,
         samples=samples,
+        vectors=vectors,
         stationary=_strings(mapping.get("stationary"), "stationary"),
         folder=folder,
     )

@@ -158,7 +158,13 @@ class Evaluator:
         slots += [None] * (of.rank - len(slots))
         if node.last is not None:
             slots[-1] = node.last
-        return self._gather(of, slots)
+        found = self._gather(of, slots)
+        return replace(found, row=True) if self._is_row(slots) else found
+
+    def _is_row(self, slots: list) -> bool:
+        """Whether what the slots take is a row of a matrix, on a page where rows stay rows."""
+        chosen = [slot is not None for slot in slots]
+        return self.world.declared.vectors == "rows" and chosen == [True, False]
 
     def _squeezed(self, of: Value, slots: list) -> tuple[Value, list]:
         """One index on a column of shape (N, 1) is an entry."""
@@ -517,8 +523,11 @@ class Evaluator:
         jacobian = self._jacobian(of, source)
         rank = of.rank
         found = Value(jacobian, of.idx)
+        row = False
         if slots is not None:
-            found = self._gather(found, [*slots, *[None] * (source.dim() - len(slots))], rank)
+            slots = [*slots, *[None] * (source.dim() - len(slots))]
+            found = self._gather(found, slots, rank)
+            row = rank == 0 and self._is_row(slots)
         den = found.rank - rank
         found, rank, den = _columns_as_vectors(found, rank, den)
         if node.transposed and den == 2:
@@ -527,7 +536,7 @@ class Evaluator:
             n = len(found.idx)
             order = [*range(n), *range(n + rank, n + rank + den), *range(n, n + rank)]
             return Value(found.data.permute(order), found.idx)
-        return Value(found.data, found.idx, num=rank, den=den)
+        return Value(found.data, found.idx, row=row, num=rank, den=den)
 
     def _source(self, by: m.Meaning):
         """The tensor that is derived by, and the slots that choose its entries."""
@@ -662,11 +671,11 @@ class Evaluator:
             return Value(data.mT, rest)
         if entry.rank:
             raise Undefined("the entries of the matrix are no numbers")
-        rest = tuple(d for d in entry.idx if d not in (node.row, node.column))
-        sizes = [self._known(d, [entry]) for d in rest]
+        on = self.value(node.diagonal) if node.diagonal is not None else entry
+        rest = tuple(d for d in value.union(entry, on) if d not in (node.row, node.column))
+        sizes = [self._known(d, [entry, on]) for d in rest]
         data = spread(entry, (*rest, node.row, node.column), [*sizes, n, k])
         if node.diagonal is not None:
-            on = self.value(node.diagonal)
             line = spread(on, (*rest, node.row), [*sizes, n])
             eye = torch.eye(n, k, dtype=torch.bool)
             data = torch.where(eye, line.unsqueeze(-1), data)

@@ -771,7 +771,8 @@ class Reader:
         """Apply the scripts of a name that are no part of the name."""
         value, rank = found.of, found.rank
         sup = list(found.sup)
-        n_sub = len(self._sub_slots(found.sub, rank)) if found.sub is not None else 0
+        slots = self._sub_slots(found.sub, rank) if found.sub is not None else []
+        n_sub = len(slots)
         sample = None
         for part in sup:
             slot = self._superscript_index(part, rank - n_sub)
@@ -780,7 +781,8 @@ class Reader:
                 sup.remove(part)
                 break
         turn = [part for part in sup if self._is_transpose(part)]
-        entry = rank == 2 and n_sub == 2 and sample is None
+        # An entry of the transpose; a slice such as W_{:,k} is taken first.
+        entry = rank == 2 and n_sub == 2 and sample is None and None not in slots
         if turn and entry:
             value = m.Turned(value)
             sup = [part for part in sup if part not in turn]
