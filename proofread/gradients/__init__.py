@@ -1,1 +1,7 @@
 """Compare a gradient with the right one and name what went wrong."""
+
+from proofread.gradients.check import Report, check
+from proofread.gradients.diagnose import diagnose
+from proofread.gradients.report import Diagnosis, Mistake
+
+__all__ = ["Diagnosis", "Mistake", "Report", "check", "diagnose"]

@@ -1,0 +1,245 @@
+"""Check every gradient function of a module against the snippet of the same name."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import itertools
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any, get_args
+
+from torch import Tensor
+
+from proofread.gradients.diagnose import diagnose
+from proofread.gradients.report import BOLD, DIM, GREEN, RED, RESET, WIDTH, Diagnosis, wrapped
+from proofread.signatures import SIZES, draw, forward_of, shape_of
+
+RIGHT, WRONG, FAILED, UNWRITTEN = "right", "wrong", "failed", "not written yet"
+
+
+@dataclass(frozen=True)
+class Result:
+    """One gradient function: its state, what it takes, and the diagnosis or the trouble."""
+
+    name: str
+    state: str
+    takes: str
+    diagnosis: Diagnosis | None = None
+    trouble: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "function": self.name,
+            "state": self.state,
+            "trouble": self.trouble,
+            "diagnosis": self.diagnosis.as_dict() if self.diagnosis else None,
+        }
+
+
+@dataclass(frozen=True)
+class Report:
+    """The results of a module, in the order of its file."""
+
+    name: str
+    results: list[Result] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        return all(r.state == RIGHT for r in self.results)
+
+    def count(self, state: str) -> int:
+        return sum(r.state == state for r in self.results)
+
+    def __str__(self) -> str:
+        return self.text()
+
+    def text(self, colour: bool = False) -> str:
+        """Return the printed form, at most 80 columns wide."""
+        green, red, bold, dim, reset = (
+            (GREEN, RED, BOLD, DIM, RESET) if colour else ("", "", "", "", "")
+        )
+        lines = []
+        for result in self.results:
+            if result.state == UNWRITTEN:
+                lines.append(f"{dim}· {result.name}: not written yet{reset}")
+                lines += wrapped(f"It takes {result.takes}.", "    ")
+            elif result.state == RIGHT:
+                lines.append(f"{green}✓{reset} {result.name}: right")
+            else:
+                lines.append(f"{red}✗{reset} {bold}{result.name}{reset}")
+                lines += _trouble(result, colour)
+            lines.append("")
+        lines.append(f"{self.name}: {self.count(RIGHT)} of {len(self.results)} right")
+        return "\n".join(lines)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "ok": self.ok,
+            "results": [r.as_dict() for r in self.results],
+        }
+
+
+def _trouble(result: Result, colour: bool) -> list[str]:
+    lines = wrapped(result.trouble, "    ")
+    if result.state == FAILED:
+        lines += wrapped(f"It takes {result.takes}.", "    ")
+    if result.diagnosis:
+        said = result.diagnosis.text(colour, WIDTH - 2).splitlines()
+        lines += [f"  {line}" if line else "" for line in said]
+    return lines
+
+
+@dataclass(frozen=True)
+class _Exercise:
+    """A function to check: which forward, by which argument, and how to call it."""
+
+    name: str
+    wrt: str
+    call: Callable[[dict[str, Tensor], Tensor], Any]
+    function: Callable
+
+
+def check(module: ModuleType, snippet: ModuleType | None = None) -> Report:
+    """Test every `grad_*` of a module, and its `backward`, against the snippet of its name.
+
+    The forward comes from `snippet`, by default `snippets.<name>`; where there is none, from
+    the module itself. Raises LookupError where neither has a forward, or the module no gradient.
+    """
+    name = module.__name__.rpartition(".")[2]
+    forward = _forward(module, snippet, name)
+    exercises = list(_exercises(module, forward))
+    if not exercises:
+        raise LookupError(f"{name} has no function named grad_<argument>")
+    return Report(name, [_judged(exercise, forward) for exercise in exercises])
+
+
+def _forward(module: ModuleType, snippet: ModuleType | None, name: str) -> Callable:
+    if snippet is None:
+        try:
+            snippet = importlib.import_module(f"snippets.{name}")
+        except ModuleNotFoundError as missing:
+            if missing.name not in ("snippets", f"snippets.{name}"):
+                raise
+            snippet = module
+    return forward_of(snippet)
+
+
+def _exercises(module: ModuleType, forward: Callable) -> Iterator[_Exercise]:
+    arguments = list(inspect.signature(forward).parameters)
+    for name, function in vars(module).items():
+        if not inspect.isfunction(function) or function.__module__ != module.__name__:
+            continue
+        if name == "backward":
+            yield from _of_backward(function, forward)
+        elif name.startswith("grad_"):
+            matching = [a for a in arguments if re.match(rf"grad_{re.escape(a)}(_|$)", name)]
+            if not matching:
+                raise LookupError(
+                    f"{name} is the gradient of no argument of the forward: {', '.join(arguments)}"
+                )
+            yield _Exercise(name, max(matching, key=len), _caller(function, forward), function)
+
+
+def _caller(function: Callable, forward: Callable, position: int | None = None) -> Callable:
+    """Return a function of (inputs, upstream) that calls the user's by the names it takes."""
+    wanted = list(inspect.signature(function).parameters)
+
+    def call(inputs: dict[str, Tensor], upstream: Tensor) -> Any:
+        offered = dict(inputs)
+        missing = [n for n in wanted if n not in offered and not n.startswith("dJ_d")]
+        if missing:
+            # The outputs of a forward such as Z, A, J = forward(...), in this order.
+            outputs = forward(**inputs)
+            outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+            offered |= dict(zip(missing, outputs, strict=False))
+        offered |= {n: upstream for n in wanted if n.startswith("dJ_d")}
+        result = function(**{n: offered[n] for n in wanted})
+        if position is None or result is None:
+            return result
+        if not isinstance(result, tuple) or len(result) <= position:
+            raise TypeError(f"it must return {position + 1} gradients or more, in a tuple")
+        return result[position]
+
+    return call
+
+
+def _of_backward(function: Callable, forward: Callable) -> Iterator[_Exercise]:
+    """Yield one exercise for each gradient that `backward` returns, told by its shape."""
+    returned = get_args(inspect.signature(function, eval_str=True).return_annotation)
+    shapes = {
+        name: getattr(parameter.annotation, "dim_str", None)
+        for name, parameter in inspect.signature(forward, eval_str=True).parameters.items()
+    }
+    for position, annotation in enumerate(returned):
+        dimensions = getattr(annotation, "dim_str", None)
+        owners = [name for name, shape in shapes.items() if shape == dimensions]
+        if owners:
+            yield _Exercise(
+                f"backward, dJ/d{owners[0]}",
+                owners[0],
+                _caller(function, forward, position),
+                function,
+            )
+
+
+def _judged(exercise: _Exercise, forward: Callable) -> Result:
+    takes = _taken(exercise.function)
+    try:
+        diagnosis = diagnose(exercise.call, forward, draw(forward), wrt=exercise.wrt)
+    except (ValueError, TypeError) as error:
+        if isinstance(error.__cause__, NotImplementedError):
+            return Result(exercise.name, UNWRITTEN, takes)
+        said = str(error).replace("backward", exercise.function.__name__, 1).rstrip(".")
+        trouble, diagnosis = _where_it_fits(exercise, forward)
+        return Result(exercise.name, FAILED, takes, diagnosis, f"{said}.{trouble}")
+    return Result(exercise.name, RIGHT if diagnosis.ok else WRONG, takes, diagnosis)
+
+
+def _where_it_fits(exercise: _Exercise, forward: Callable) -> tuple[str, Diagnosis | None]:
+    """Judge a function that raises on distinct sizes with two of the sizes equal."""
+    axes = dict.fromkeys(
+        name
+        for parameter in inspect.signature(forward, eval_str=True).parameters.values()
+        for name in getattr(parameter.annotation, "dim_str", "").split()
+        if name in SIZES
+    )
+    best: tuple[str, Diagnosis | None] = "", None
+    changes = [({a: 1}, f"{a} = 1") for a in axes]
+    changes += [({a: SIZES[b]}, f"{a} = {b}") for a, b in itertools.combinations(axes, 2)]
+    for sizes, said in changes:
+        try:
+            inputs = draw(forward, sizes)
+            diagnosis = diagnose(exercise.call, forward, inputs, wrt=exercise.wrt)
+        except (ValueError, TypeError):
+            continue
+        if diagnosis.ok:
+            continue
+        named = diagnosis.mistakes[0].label != "unexplained"
+        if named or best[1] is None:
+            best = f" It runs where {said}, but is wrong there.", diagnosis
+        if named:
+            break
+    return best
+
+
+def _taken(function: Callable) -> str:
+    """Say what a function takes, with the shapes of the data it is called with."""
+    parts = []
+    for name, parameter in inspect.signature(function, eval_str=True).parameters.items():
+        dimensions = getattr(parameter.annotation, "dim_str", None)
+        if dimensions is None:
+            parts.append(name)
+            continue
+        try:
+            parts.append(f"{name} ({', '.join(dimensions.split())}), here {_size(parameter)}")
+        except (TypeError, ValueError):
+            parts.append(f"{name} ({', '.join(dimensions.split())})")
+    return "; ".join(parts)
+
+
+def _size(parameter: inspect.Parameter) -> str:
+    return str(tuple(shape_of(parameter.annotation, SIZES)))

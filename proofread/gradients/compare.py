@@ -1,0 +1,74 @@
+"""Tell whether two gradients are the same, to within the rounding of their dtype."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+# Of the largest entry. Sums of many rounded terms lose more than one unit in the last place.
+TOLERANCES = {
+    torch.float64: 1e-6,
+    torch.float32: 1e-4,
+    torch.float16: 1e-2,
+    torch.bfloat16: 4e-2,
+}
+
+
+def tolerance_for(dtype: torch.dtype, exact: Tensor, rounded: Tensor) -> float:
+    """Return the relative tolerance for a gradient computed in `dtype`.
+
+    `rounded` is autograd's gradient in that dtype, `exact` the one in float64: where autograd
+    itself loses digits, so may the user.
+    """
+    base = TOLERANCES.get(dtype, TOLERANCES[torch.float32])
+    return max(base, 4 * relative_error(rounded.to(exact.dtype), exact))
+
+
+def relative_error(actual: Tensor, expected: Tensor) -> float:
+    """Return the largest difference over the largest entry of either; inf where shapes differ."""
+    if actual.shape != expected.shape:
+        return float("inf")
+    if not actual.numel():
+        return 0.0
+    difference = (actual - expected).abs().max()
+    scale = torch.maximum(actual.abs().max(), expected.abs().max())
+    return float(difference / scale) if scale > 0 else 0.0
+
+
+def same(actual: Tensor, expected: Tensor, tolerance: float) -> bool:
+    """Tell whether shapes are equal and values too, to within the tolerance."""
+    if actual.shape != expected.shape:
+        return False
+    difference = (actual - expected).abs().max()
+    scale = torch.maximum(actual.abs().max(), expected.abs().max())
+    return bool(difference <= tolerance * scale)  # false where either is NaN
+
+
+def ratio(actual: Tensor, expected: Tensor, tolerance: float) -> float | None:
+    """Return c where actual = c * expected, or None."""
+    if actual.shape != expected.shape or not actual.numel():
+        return None
+    square = float((expected * expected).sum())
+    if square == 0:
+        return None
+    c = float((actual * expected).sum()) / square
+    return c if c and same(actual, c * expected, tolerance) else None
+
+
+def fit(actual: Tensor, parts: list[Tensor], tolerance: float) -> list[float] | None:
+    """Return the coefficients with which the parts add up to `actual`, or None."""
+    if any(part.shape != actual.shape for part in parts):
+        return None
+    columns = torch.stack([part.reshape(-1) for part in parts], 1)
+    if columns.shape[0] <= columns.shape[1] or not columns.isfinite().all():
+        return None
+    gram = columns.T @ columns
+    diagonal = gram.diagonal()
+    if (diagonal <= 0).any():
+        return None
+    scale = diagonal.rsqrt()
+    if torch.linalg.det(gram * scale * scale[:, None]) < 1e-9:  # the parts are not independent
+        return None
+    coefficients = torch.linalg.solve(gram, columns.T @ actual.reshape(-1))
+    fitted = (columns @ coefficients).reshape(actual.shape)
+    return coefficients.tolist() if same(actual, fitted, tolerance) else None

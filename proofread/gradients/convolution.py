@@ -1,0 +1,213 @@
+"""The gradients of a convolution, with the orientations and loops that go wrong in them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from proofread.gradients.program import Alternative, Program, Ref, Step
+
+
+def _spatial(w: Tensor) -> list[int]:
+    return list(range(2, w.dim()))
+
+
+class _Convolution:
+    """One convolution's settings, and its two gradients as functions of tensors."""
+
+    def __init__(self, details: dict, x_shape, w_shape) -> None:
+        self.stride, self.padding = details["stride"], details["padding"]
+        self.dilation = details["dilation"]
+        self.x_shape, self.w_shape = x_shape, w_shape
+
+    def to_signal(self, g: Tensor, w: Tensor) -> Tensor:
+        empty = g.new_zeros(self.x_shape)
+        return self._backward(g, empty, w, (True, False, False))[0]
+
+    def to_kernel(self, g: Tensor, x: Tensor) -> Tensor:
+        empty = g.new_zeros(self.w_shape)
+        return self._backward(g, x, empty, (False, True, False))[1]
+
+    def _backward(self, g, x, w, wanted):
+        return torch.ops.aten.convolution_backward(
+            g.contiguous(),
+            x.contiguous(),
+            w.contiguous(),
+            None,
+            self.stride,
+            self.padding,
+            self.dilation,
+            False,
+            [0] * len(self.stride),
+            1,
+            wanted,
+        )
+
+    def windows(self):
+        """Yield each output position with the slices of the padded input that it sees."""
+        kernel = self.w_shape[2:]
+        reach = [
+            (n + 2 * p - d * (k - 1) - 1) // s + 1
+            for n, k, s, p, d in zip(
+                self.x_shape[2:], kernel, self.stride, self.padding, self.dilation, strict=True
+            )
+        ]
+        for position in torch.cartesian_prod(*[torch.arange(r) for r in reach]).tolist():
+            position = position if isinstance(position, list) else [position]
+            yield (
+                position,
+                [
+                    slice(i * s, i * s + d * (k - 1) + 1, d)
+                    for i, s, k, d in zip(position, self.stride, kernel, self.dilation, strict=True)
+                ],
+            )
+
+    def signal_overwritten(self, g: Tensor, w: Tensor) -> Tensor:
+        """The windows of a loop, each written over the earlier ones."""
+        padded = g.new_zeros(
+            *self.x_shape[:2],
+            *[n + 2 * p for n, p in zip(self.x_shape[2:], self.padding, strict=True)],
+        )
+        for position, window in self.windows():
+            at = g[(slice(None), slice(None), *position)]
+            padded[(slice(None), slice(None), *window)] = torch.tensordot(at, w, 1)
+        inner = [slice(p, p + n) for n, p in zip(self.x_shape[2:], self.padding, strict=True)]
+        return padded[(slice(None), slice(None), *inner)]
+
+    def only_last_position(self, g: Tensor) -> Tensor:
+        kept = torch.zeros_like(g)
+        last = (slice(None), slice(None), *[-1] * (g.dim() - 2))
+        kept[last] = g[last]
+        return kept
+
+
+def _of(p: Program, step: Step) -> _Convolution:
+    x, w = step.arguments
+    return _Convolution(step.details, p.shape(x), p.shape(w))
+
+
+def _last_row(t: Tensor) -> Tensor:
+    kept = torch.zeros_like(t)
+    kept[-1] = t[-1]
+    return kept
+
+
+def _turned(w: Tensor) -> Tensor:
+    return w.flip(_spatial(w))
+
+
+def _ones_upstream(f):
+    return lambda g, t: f(torch.ones_like(g), t)
+
+
+def signal_gradient(p: Program, step: Step, g: Ref) -> Ref:
+    """dJ/dx, of x's shape: the windows' contributions, accumulated."""
+    c = _of(p, step)
+    alternatives = [
+        Alternative(
+            "conv_flip",
+            "the kernel is flipped where it is not to be, or not flipped",
+            lambda g, w: c.to_signal(g, w.flip(_spatial(w))),
+        ),
+        *[
+            Alternative(
+                "conv_flip",
+                "the kernel is flipped along one axis only",
+                lambda g, w, a=a: c.to_signal(g, w.flip(a)),
+            )
+            for a in _spatial(p[step.arguments[1]])
+            if p[step.arguments[1]].dim() > 3
+        ],
+        Alternative(
+            "transposed_operand",
+            "the channel axes of the kernel are swapped",
+            lambda g, w: c.to_signal(g, w.transpose(0, 1)),
+        ),
+        Alternative(
+            "transposed_operand",
+            "the channel axes of the kernel are swapped, and it is flipped",
+            lambda g, w: c.to_signal(g, w.transpose(0, 1).flip(_spatial(w))),
+        ),
+        Alternative(
+            "transposed_operand",
+            "the two spatial axes of the kernel are swapped",
+            lambda g, w: c.to_signal(g, w.transpose(-1, -2)),
+        ),
+        Alternative(
+            "overwrite_not_accumulate",
+            "windows that overlap are written over each other",
+            c.signal_overwritten,
+        ),
+        Alternative("missing_upstream", "the upstream is left out", _ones_upstream(c.to_signal)),
+        Alternative(
+            "overwrite_not_accumulate",
+            "only the last channel of the output counts",
+            lambda g, w: c.to_signal(g[:, -1:], w[-1:]),
+        ),
+    ]
+    return p.emit(
+        "conv_backward",
+        c.to_signal,
+        g,
+        step.arguments[1],
+        role="operand",
+        alternatives=tuple(alternatives),
+        called="conv",
+    )
+
+
+def kernel_gradient(p: Program, step: Step, g: Ref) -> Ref:
+    """dJ/dw, of w's shape: a sum over the batch and over every position."""
+    c = _of(p, step)
+    alternatives = [
+        Alternative(
+            "conv_flip",
+            "the gradient of the kernel comes out flipped",
+            lambda g, x: _turned(c.to_kernel(g, x)),
+        ),
+        Alternative(
+            "transposed_operand",
+            "the channel axes of the gradient are swapped",
+            lambda g, x: c.to_kernel(g, x).transpose(0, 1),
+        ),
+        Alternative(
+            "transposed_operand",
+            "the two spatial axes of the gradient are swapped",
+            lambda g, x: c.to_kernel(g, x).transpose(-1, -2),
+        ),
+        Alternative(
+            "overwrite_not_accumulate",
+            "only the last row of the batch counts",
+            lambda g, x: c.to_kernel(_last_row(g), x),
+        ),
+        Alternative(
+            "overwrite_not_accumulate",
+            "only the last position of the output counts",
+            lambda g, x: c.to_kernel(c.only_last_position(g), x),
+        ),
+        Alternative(
+            "overwrite_not_accumulate",
+            "only the last row and position count",
+            lambda g, x: c.to_kernel(_last_row(c.only_last_position(g)), x),
+        ),
+        Alternative("missing_upstream", "the upstream is left out", _ones_upstream(c.to_kernel)),
+        Alternative(
+            "wrong_axis",
+            "the sum over the batch is taken too early",
+            lambda g, x: (
+                c.to_kernel(
+                    g.sum(0, keepdim=True).expand_as(g), x.sum(0, keepdim=True).expand_as(x)
+                )
+                / g.shape[0]
+            ),
+        ),
+    ]
+    return p.emit(
+        "conv_backward",
+        c.to_kernel,
+        g,
+        step.arguments[0],
+        role="operand",
+        alternatives=tuple(alternatives),
+        called="conv",
+    )

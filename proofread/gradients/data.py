@@ -1,0 +1,74 @@
+"""Other data of the same kind: fresh values, and sizes that can't hide a mistake."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def redraw(
+    inputs: Mapping[str, Any], seed: int, sizes: Mapping[int, int] | None = None
+) -> dict[str, Any]:
+    """Draw inputs like the given ones; `sizes` maps an axis size to its new size.
+
+    What looks special about a tensor is kept: whole numbers, a mask of two values, positive
+    values, probabilities whose rows sum to 1.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    sizes = sizes or {}
+    return {
+        name: _like(value, generator, sizes) if isinstance(value, Tensor) else value
+        for name, value in inputs.items()
+    }
+
+
+def _like(value: Tensor, generator: torch.Generator, sizes: Mapping[int, int]) -> Tensor:
+    shape = tuple(sizes.get(s, s) for s in value.shape)
+    if not value.numel():
+        return value
+    if not value.is_floating_point():
+        return _tiled(value, shape)
+    if value.unique().numel() <= 3 and (value.numel() > 3 or _whole(value)):
+        return _tiled(value, shape)
+    drawn = torch.randn(shape, generator=generator, dtype=torch.float64)
+    low, high = float(value.min()), float(value.max())
+    if low >= 0:
+        drawn = torch.rand(shape, generator=generator, dtype=torch.float64) * 0.9 + 0.05
+        sums = value.sum(-1)
+        if value.dim() and value.shape[-1] > 1 and bool(((sums - 1).abs() < 1e-4).all()):
+            drawn = drawn / drawn.sum(-1, keepdim=True)
+        elif high > 1:
+            drawn = low + drawn * (high - low)
+    elif _whole(value):
+        return _tiled(value, shape)
+    return drawn.to(value.dtype)
+
+
+def _whole(value: Tensor) -> bool:
+    return bool((value == value.round()).all())
+
+
+def _tiled(value: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Repeat the entries of a mask or of indices until the shape is filled."""
+    for axis, size in enumerate(shape):
+        index = torch.arange(size) % value.shape[axis]
+        value = value.index_select(axis, index)
+    return value.clone()
+
+
+def other_sizes(inputs: Mapping[str, Any], wrt: str) -> Iterator[dict[int, int]]:
+    """Yield ways to change the sizes: all at once, then each alone."""
+    sizes = sorted(
+        {s for v in inputs.values() if isinstance(v, Tensor) for s in v.shape if s > 1}
+        | {s for s in inputs[wrt].shape}
+    )
+    new, taken = {}, 2
+    for size in sizes:
+        taken = max(taken + 1, size + 1)
+        new[size] = taken
+    yield new
+    for size in sizes:
+        yield {size: size + len(sizes) + 1}

@@ -1,0 +1,206 @@
+"""Experiments with a backward that is a function: run it again, on other data, without upstream."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from proofread.gradients.compare import ratio, same
+from proofread.gradients.data import other_sizes, redraw
+from proofread.gradients.search import Problem, explain, ordered
+from proofread.gradients.values import Finding
+
+if TYPE_CHECKING:
+    from proofread.gradients.intake import Case
+
+DRAWS = 2
+LOOSE = 2e-3  # an eps left out, or a constant with few digits, besides the mistake
+VAGUE = 40  # from this rank on an explanation says little more than "wrong"
+
+
+@dataclass
+class Trial:
+    """One set of data with the right gradient and the user's."""
+
+    problem: Problem
+    inputs: dict[str, Any]
+    upstream: Tensor
+    yours: Tensor
+    right: Tensor
+    tolerance: float
+    changed: tuple[str, ...]
+
+    @property
+    def agrees(self) -> bool:
+        return same(self.yours, self.right, self.tolerance)
+
+
+def draw_upstream(case: Case, shape, seed: int) -> Tensor:
+    """Draw a signed upstream, or keep the 1 of a loss."""
+    if case.fixed_upstream:
+        return torch.ones(shape, dtype=case.upstream.dtype)
+    generator = torch.Generator().manual_seed(1000 + seed)
+    drawn = torch.randn(shape, generator=generator, dtype=torch.float64)
+    return drawn.to(case.upstream.dtype)
+
+
+def fresh(case: Case, seed: int, resize: bool) -> Iterator[Trial]:
+    """Yield trials on other data: other values, and other sizes where the code takes them."""
+    for sizes in other_sizes(case.inputs, case.wrt) if resize else ({},):
+        inputs = redraw(case.inputs, seed, sizes)
+        try:
+            with torch.random.fork_rng(devices=[]), torch.no_grad():
+                output = case.seeded(case.forward)(**inputs)
+            if isinstance(output, tuple | list):
+                output = output[-1]
+            if not output.isfinite().all():
+                continue
+            trial = case.trial(inputs, draw_upstream(case, output.shape, seed))
+        except Exception:  # noqa: BLE001, S112 - sizes that the code does not take
+            continue
+        if trial.right.isfinite().all() and trial.yours.isfinite().all():
+            yield trial
+
+
+def repeated(case: Case, trial: Trial) -> list[Finding]:
+    """Run the function again on the same data: a stale buffer or a new mask shows."""
+    if not case.is_function:
+        return []
+    again, _ = case.run_backward(trial.inputs, trial.upstream)
+    again = again.to(trial.right.dtype)
+    if again.shape != trial.yours.shape or same(again, trial.yours, 1e-9):
+        return []
+    if same(again - trial.yours, trial.right, 2 * trial.tolerance) or ratio(
+        again, trial.yours, trial.tolerance
+    ):
+        return [
+            Finding(
+                "stale_gradient",
+                "called twice on the same data, it returns another result the second time",
+                0,
+            )
+        ]
+    zeros = (trial.yours == 0) ^ (again == 0)
+    if zeros.any():
+        return [
+            Finding(
+                "wrong_mask",
+                "called twice on the same data, it masks other entries: the mask is drawn anew",
+                0,
+            )
+        ]
+    return [
+        Finding("stale_gradient", "called twice on the same data, it returns another result", 0)
+    ]
+
+
+def explained(case: Case, trial: Trial) -> list[Finding]:
+    """Search for explanations; where none fits exactly, for one that nearly does."""
+    for tolerance in (trial.tolerance, max(LOOSE, trial.tolerance)):
+        findings = explain(trial.yours, trial.problem, tolerance)
+        if findings:
+            return told_apart(case, trial, findings, tolerance)
+    return []
+
+
+def told_apart(
+    case: Case, trial: Trial, findings: list[Finding], tolerance: float
+) -> list[Finding]:
+    """Keep the explanations that fit on other data too."""
+    if not case.is_function or len(findings) < 2:
+        return findings
+    for resize in (False, True):
+        other = next(fresh(case, 1, resize), None)
+        if other is None or other.agrees:
+            continue
+        ranks = {f.label: f for f in explain(other.yours, other.problem, tolerance)}
+        kept = [f for f in findings if f.label in ranks]
+        # A size written as a number makes any gradient wrong at other sizes: no evidence.
+        if kept and (not resize or kept[0].rank < VAGUE):
+            findings = ordered(
+                [Finding(f.label, f.what, max(f.rank, ranks[f.label].rank)) for f in kept]
+            )
+    return findings
+
+
+def counterexample(case: Case) -> Trial | None:
+    """Return a trial on which a backward that was right is wrong, or None."""
+    if not case.is_function:
+        return None
+    # One row hides a mean for a sum; larger sizes hide nothing, and may be written as numbers.
+    small = any(1 in v.shape for v in case.inputs.values() if isinstance(v, Tensor))
+    for seed, resize in [(k, False) for k in range(DRAWS)] + [(DRAWS, True)] * small:
+        trial = next(fresh(case, seed, resize), None)
+        if trial is not None and not trial.agrees:
+            return trial
+    return None
+
+
+def tie(trial: Trial) -> str:
+    """Say where the gradients differ, if only where the forward has a kink; else ''."""
+    u, r = trial.yours, trial.right
+    traced = trial.problem.traced
+    if u.shape != r.shape or traced is None:
+        return ""
+    scale = torch.maximum(u.abs().max(), r.abs().max())
+    differ = (u - r).abs() > trial.tolerance * scale
+    x = trial.problem.inputs[trial.problem.wrt]
+    kinks = []
+    for i, step in enumerate(traced.steps[: traced.output.i + 1]):
+        kinked = step.kind == "unary" and step.details["called"] in ("relu", "abs", "relu6")
+        if kinked and traced[step.operands()[0]].shape == x.shape:
+            kinks.append((traced[step.operands()[0]] == 0, traced.describe(step.operands()[0])))
+        if step.kind == "condition" and traced.values[i].shape == x.shape:
+            source = step.operands()[0]
+            if traced[source].shape == x.shape:
+                kinks.append((traced[source] == 0, traced.describe(source)))
+    for zero, name in kinks:
+        if zero.any() and bool((~differ | zero).all()):
+            return f"{name} is exactly 0 ({int(differ.sum())} entries)"
+    return ""
+
+
+def behaviour(case: Case, trial: Trial) -> list[Finding]:
+    """Explain a function by what it does with its upstream, whatever its formula."""
+    if not case.is_function or case.fixed_upstream:
+        return []
+
+    def run(upstream: Tensor) -> Tensor | None:
+        try:
+            result, _ = case.run_backward(trial.inputs, upstream)
+        except (ValueError, TypeError):
+            return None
+        result = result.to(trial.right.dtype)
+        return result if result.shape == trial.yours.shape else None
+
+    g, tolerance = trial.upstream, trial.tolerance
+    zero, double = run(torch.zeros_like(g)), run(2 * g)
+    if zero is None or double is None:
+        return []
+    if same(double, trial.yours, tolerance):
+        return [Finding("missing_upstream", "it does not change with the upstream gradient", 70)]
+    if same(double, 4 * trial.yours, tolerance):
+        return [
+            Finding(
+                "applied_twice", "doubling the upstream gradient makes it four times as large", 70
+            )
+        ]
+    if zero.abs().max() > tolerance * trial.yours.abs().max():
+        return [
+            Finding(
+                "missing_upstream",
+                "it is not 0 where the upstream gradient is 0: one term lacks it",
+                71,
+            )
+        ]
+    if g.numel() > 1:
+        level = run(torch.full_like(g, float(g.mean())))
+        if level is not None and same(level, trial.yours, tolerance):
+            return [
+                Finding("upstream_collapsed", "it depends on the mean of the upstream only", 72)
+            ]
+    return []

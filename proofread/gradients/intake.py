@@ -1,0 +1,255 @@
+"""Take in what the user gives: check it, and compute the right gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from proofread.gradients.compare import relative_error, tolerance_for
+from proofread.gradients.experiments import Trial
+from proofread.gradients.report import Note, note
+from proofread.gradients.search import Problem
+
+
+class Stop(ValueError):
+    """Raised, as a ValueError, with one sentence for the user."""
+
+
+@dataclass
+class Case:
+    """What was given, checked; `trial` judges the backward on one set of data."""
+
+    backward: Any
+    forward: Callable
+    inputs: dict[str, Any]
+    wrt: str
+    upstream: Tensor
+    dtype: torch.dtype
+    fixed_upstream: bool
+    state: Tensor
+    notes: list[Note] = field(default_factory=list)
+
+    @property
+    def is_function(self) -> bool:
+        return callable(self.backward)
+
+    def trial(self, inputs: dict[str, Any], upstream: Tensor) -> Trial:
+        """Run forward and backward on one set of data."""
+        exact_inputs = {k: _wide(v) for k, v in inputs.items()}
+        exact_upstream = _wide(upstream)
+        rounded = self._right(inputs, upstream)
+        forward = self.seeded(self.forward)
+        try:
+            right = self._right(exact_inputs, exact_upstream)
+            sound = relative_error(rounded.to(torch.float64), right) < 0.1
+        except Exception:  # noqa: BLE001 - a forward that insists on its dtype
+            sound = False
+        if not sound:
+            exact_inputs, exact_upstream, right = inputs, upstream, rounded
+        yours, changed = self.run_backward(inputs, upstream)
+        coarse = yours.dtype if yours.is_floating_point() else self.dtype
+        widest = max((coarse, self.dtype), key=lambda d: torch.finfo(d).eps)
+        return Trial(
+            problem=Problem(forward, exact_inputs, self.wrt, exact_upstream, right),
+            inputs=inputs,
+            upstream=upstream,
+            yours=yours.to(right.dtype),
+            right=right,
+            tolerance=tolerance_for(widest, right, rounded),
+            changed=changed,
+        )
+
+    def seeded(self, function: Callable) -> Callable:
+        """Give a function that draws random numbers the same ones at each call."""
+
+        def run(*args, **kwargs):
+            with torch.random.fork_rng(devices=[]):
+                torch.set_rng_state(self.state)
+                return function(*args, **kwargs)
+
+        return run
+
+    def _right(self, inputs: dict[str, Any], upstream: Tensor) -> Tensor:
+        return right_gradient(self.seeded(self.forward), inputs, self.wrt, upstream)
+
+    def run_backward(
+        self, inputs: dict[str, Any], upstream: Tensor
+    ) -> tuple[Tensor, tuple[str, ...]]:
+        """Return the user's gradient and the names of the inputs that the call changed."""
+        if not self.is_function:
+            return self.backward, ()
+        given = {k: v.clone() if isinstance(v, Tensor) else v for k, v in inputs.items()}
+        gradient = upstream.clone()
+        try:
+            result = self.backward(given, gradient)
+        except Exception as error:
+            raise Stop(f"backward raises {_said(error)}") from error
+        result = checked_gradient(result, self.wrt)
+        everything = {**inputs, "upstream": upstream}
+        changed = tuple(
+            name
+            for name, now in {**given, "upstream": gradient}.items()
+            if isinstance(now, Tensor) and not _unchanged(now, everything[name])
+        )
+        return result.detach().clone(), changed
+
+
+def _unchanged(now: Tensor, before: Tensor) -> bool:
+    return now.shape == before.shape and torch.equal(
+        now.nan_to_num() if now.is_floating_point() else now,
+        before.nan_to_num() if before.is_floating_point() else before,
+    )
+
+
+def _wide(value: Any) -> Any:
+    if isinstance(value, Tensor) and value.is_floating_point():
+        return value.to(torch.float64)
+    return value
+
+
+def _said(error: Exception) -> str:
+    first = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {first[0]}" if first else type(error).__name__
+
+
+def right_gradient(
+    forward: Callable, inputs: Mapping[str, Any], wrt: str, upstream: Tensor | None
+) -> Tensor:
+    """Return autograd's gradient, of the shape of `inputs[wrt]`."""
+    with torch.enable_grad():
+        leaf = inputs[wrt].detach().clone().requires_grad_()
+        given = {k: v.detach().clone() if isinstance(v, Tensor) else v for k, v in inputs.items()}
+        output = forward(**{**given, wrt: leaf})
+        if isinstance(output, tuple | list):
+            output = output[-1]
+        (gradient,) = torch.autograd.grad(
+            output, leaf, upstream.to(output.dtype), allow_unused=True
+        )
+    if gradient is None:
+        raise Stop(f"the forward's output does not depend on {wrt!r}")
+    return gradient
+
+
+def case_of(backward: Any, forward: Any, inputs: Any, wrt: str, upstream: Any) -> Case:
+    """Check the arguments of `diagnose`, and draw an upstream gradient where none is given.
+
+    Raises TypeError or ValueError with one sentence.
+    """
+    if not callable(forward):
+        raise TypeError(f"forward must be a function, got {type(forward).__name__}")
+    if not isinstance(inputs, Mapping):
+        raise TypeError(f"inputs must be a dict of tensors, got {type(inputs).__name__}")
+    inputs = _checked_inputs(inputs, wrt)
+    if not callable(backward):
+        backward = checked_gradient(backward, wrt).detach().clone()
+    state = torch.get_rng_state()
+    output = _checked_output(forward, inputs, wrt)
+    notes = []
+    given = upstream is not None
+    if given:
+        upstream = _checked_upstream(upstream, output)
+    elif output.numel() == 1:
+        upstream = torch.ones_like(output)
+    elif callable(backward):
+        drawn = torch.randn(output.shape, generator=torch.Generator().manual_seed(3))
+        upstream = drawn.to(output.dtype)
+    else:
+        upstream = torch.ones_like(output)
+        notes.append(note("upstream_ones"))
+    fixed = output.numel() == 1 and bool((upstream == 1).all())
+    return Case(backward, forward, inputs, wrt, upstream, inputs[wrt].dtype, fixed, state, notes)
+
+
+def _checked_inputs(inputs: Mapping[str, Any], wrt: str) -> dict[str, Any]:
+    if wrt not in inputs:
+        names = ", ".join(repr(k) for k in inputs) or "none"
+        raise ValueError(f"there is no argument {wrt!r} in inputs, only {names}")
+    value = inputs[wrt]
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{wrt} must be a tensor, got {type(value).__name__}")
+    if value.is_complex():
+        raise TypeError(f"{wrt} is complex ({value.dtype}): only real gradients are judged")
+    if not value.is_floating_point():
+        raise TypeError(f"{wrt} has dtype {value.dtype}: only floating point has a gradient")
+    for name, tensor in inputs.items():
+        if not isinstance(tensor, Tensor):
+            continue
+        if tensor.numel() == 0:
+            raise ValueError(f"{name} is empty, of shape {tuple(tensor.shape)}: nothing to judge")
+        if tensor.is_floating_point() and tensor.isnan().any():
+            raise ValueError(f"{name} holds NaN: no gradient can be judged on it")
+        if tensor.is_floating_point() and name == wrt and tensor.isinf().any():
+            raise ValueError(f"{name} holds infinite values: no gradient can be judged on it")
+    return {k: v.detach() if isinstance(v, Tensor) else v for k, v in inputs.items()}
+
+
+def checked_gradient(result: Any, wrt: str) -> Tensor:
+    """Return the user's gradient as a tensor, or raise TypeError with one sentence."""
+    if isinstance(result, bool | int | float):
+        return torch.tensor(float(result), dtype=torch.float64)
+    if result is None:
+        raise TypeError(f"backward returns None, not the gradient of {wrt}: is a return missing?")
+    if isinstance(result, tuple | list):
+        raise TypeError(
+            f"backward returns a {type(result).__name__} of {len(result)}: return the gradient "
+            f"of {wrt} alone"
+        )
+    if not isinstance(result, Tensor):
+        kind = f"{type(result).__module__}.{type(result).__qualname__}"
+        raise TypeError(f"backward gives a {kind}, not a tensor: convert it with torch.as_tensor")
+    if result.is_complex():
+        raise TypeError(f"backward gives a complex gradient ({result.dtype})")
+    return result
+
+
+def _checked_output(forward: Callable, inputs: dict[str, Any], wrt: str) -> Tensor:
+    given = {k: v.clone() if isinstance(v, Tensor) else v for k, v in inputs.items()}
+    leaf = given[wrt].requires_grad_()
+    try:
+        with torch.random.fork_rng(devices=[]), torch.enable_grad():
+            output = forward(**given)
+    except Exception as error:
+        raise Stop(f"forward raises {_said(error)}") from error
+    if isinstance(output, tuple | list) and output:
+        output = output[-1]
+    if not isinstance(output, Tensor):
+        raise TypeError(f"forward must return a tensor, got {type(output).__name__}")
+    if output.is_complex():
+        raise TypeError(f"forward returns a complex tensor ({output.dtype})")
+    if not output.requires_grad or not _reaches(output, leaf):
+        raise Stop(f"forward is not differentiable in {wrt!r}: its output does not depend on it")
+    if not output.isfinite().all():
+        raise Stop("forward returns values that are not finite: no gradient can be judged")
+    return output.detach()
+
+
+def _reaches(output: Tensor, leaf: Tensor) -> bool:
+    try:
+        (gradient,) = torch.autograd.grad(output, leaf, torch.ones_like(output), allow_unused=True)
+    except RuntimeError as error:
+        raise Stop(f"forward cannot be differentiated: {_said(error)}") from error
+    return gradient is not None
+
+
+def _checked_upstream(upstream: Any, output: Tensor) -> Tensor:
+    if isinstance(upstream, int | float):
+        upstream = torch.tensor(float(upstream))
+    if not isinstance(upstream, Tensor):
+        raise TypeError(f"upstream must be a tensor, got {type(upstream).__name__}")
+    if upstream.is_complex():
+        raise TypeError(f"upstream is complex ({upstream.dtype})")
+    if upstream.shape != output.shape:
+        if upstream.numel() == output.numel() == 1:
+            upstream = upstream.reshape(output.shape)
+        else:
+            raise ValueError(
+                f"upstream has shape {tuple(upstream.shape)}, the output of forward "
+                f"{tuple(output.shape)}: they must be equal"
+            )
+    if not upstream.isfinite().all():
+        raise ValueError("upstream holds values that are not finite")
+    return upstream.detach().to(output.dtype)

@@ -1,0 +1,248 @@
+"""Find, by value, the textbook functions in a forward that is written by hand.
+
+`e / e.sum(-1)` is softmax because its values are. Who differentiates it uses the textbook
+formula, so a wrong gradient is a wrong version of that formula, not of the quotient rule.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from proofread.gradients import derive
+from proofread.gradients.program import Program, Ref
+from proofread.gradients.unary import RECOGNISABLE, UNARY, leaky
+
+TextbookRule = Callable[[Program, Ref, Ref], list[tuple[Ref, Ref]]]
+ATOMIC = {"softmax", "log_softmax", "normalise", "unary", "bce", "leaf", "view", "permute"}
+
+
+def textbook_rules(p: Program) -> dict[int, TextbookRule]:
+    """Return a rule for each forward step that computes a textbook function of an earlier value."""
+    active = p.dependents(1 << p.wrt.i)
+    values = [
+        i
+        for i in range(p.output.i + 1)
+        if active >> i & 1 and p.is_float(Ref(i)) and p[Ref(i)].isfinite().all()
+    ]
+    found: dict[int, TextbookRule] = {}
+    for y in values:
+        if p.steps[y].kind in ATOMIC or y == p.wrt.i:
+            continue
+        earlier = (_recognise(p, Ref(x), Ref(y)) for x in values if x < y)
+        recognised = next((r for r in earlier if r), None) or _convolution(p, Ref(y))
+        if recognised:
+            found[y] = recognised
+    return found
+
+
+def _recognise(p: Program, x: Ref, y: Ref) -> TextbookRule | None:
+    a, b = p[x], p[y]
+    if a.shape == b.shape and a.numel() > 2:
+        return _softmax(p, x, y) or _elementwise(a, b, x) or _normalised(p, x, y) or _bce(p, x, y)
+    if a.dim() == b.dim() + 1:
+        return _cross_entropy(p, x, y)
+    return None
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return torch.allclose(a, b, rtol=1e-6, atol=1e-9)
+
+
+def _softmax(p: Program, x: Ref, y: Ref) -> TextbookRule | None:
+    a, b = p[x], p[y]
+    for axis in range(a.dim()):
+        if a.shape[axis] < 2:
+            continue
+        if _same(torch.softmax(a, axis), b):
+            return lambda p, out, g, axis=axis: [(x, derive.softmax_gradient(p, x, out, g, axis))]
+        if _same(torch.log_softmax(a, axis), b):
+            return lambda p, out, g, axis=axis: [
+                (x, derive.log_softmax_gradient(p, x, out, g, axis))
+            ]
+    return None
+
+
+def _elementwise(a: Tensor, b: Tensor, x: Ref) -> TextbookRule | None:
+    if a.min() >= 0:  # relu and its like would pass for the identity
+        return None
+    for name in RECOGNISABLE:
+        if _same(UNARY[name].function(a), b):
+            return lambda p, out, g, name=name: [(x, derive.unary_gradient(p, name, x, out, g))]
+    positive = a > 0
+    slopes = b[~positive] / a[~positive]
+    if positive.any() and _same(a[positive], b[positive]) and slopes.numel() > 1:
+        slope = float(slopes[0])
+        if 0 < slope < 1 and _same(slopes, slopes[:1].expand_as(slopes)):
+            spec = leaky(slope)
+            return lambda p, out, g: [(x, derive.unary_gradient(p, "leaky_relu", x, out, g, spec))]
+    return None
+
+
+def _axis_sets(shape: tuple[int, ...]):
+    rank = len(shape)
+    for size in range(1, rank + 1):
+        for axes in itertools.combinations(range(rank), size):
+            if math.prod(shape[a] for a in axes) > 2:
+                yield axes
+
+
+def _normalised(p: Program, x: Ref, y: Ref) -> TextbookRule | None:
+    a, b = p[x], p[y]
+    for axes in _axis_sets(tuple(a.shape)):
+        count = math.prod(a.shape[i] for i in axes)
+        for centred in (True, False):
+            c = a - a.mean(axes, keepdim=True) if centred else a
+            scale = (b * c).sum(axes, keepdim=True) / (c * c).sum(axes, keepdim=True)
+            if not _same(c * scale, b) or (scale <= 0).any():
+                continue
+            divisor = _divisor(c, scale, axes, count)
+            if divisor is None or (scale - 1).abs().max() < 1e-6:
+                continue
+            return _normalise_rule(x, axes, centred, count, divisor)
+    return None
+
+
+def _divisor(c: Tensor, scale: Tensor, axes, count: int) -> int | None:
+    """Return what the variance divides by: 1/scale² is squares / divisor + eps, eps small."""
+    squares = (c * c).sum(axes, keepdim=True)
+    for divisor in (count, count - 1, 1):
+        eps = scale**-2 - squares / divisor
+        if (eps > -1e-9).all() and (eps < 0.02).all() and float(eps.max() - eps.min()) < 1e-8:
+            return divisor
+    return None
+
+
+def _normalise_rule(x: Ref, axes, centred: bool, count: int, divisor: int) -> TextbookRule:
+    def rule(p, out, g):
+        def rstd(v, y):
+            c = v - v.mean(axes, keepdim=True) if centred else v
+            return (y * c).sum(axes, keepdim=True) / (c * c).sum(axes, keepdim=True)
+
+        scale = p.emit("rstd", rstd, x, out, called="1/std")
+        gradient = derive.normalise_gradient(p, x, out, g, scale, axes, centred, count, divisor)
+        return [(x, gradient)]
+
+    return rule
+
+
+def _bce(p: Program, x: Ref, y: Ref) -> TextbookRule | None:
+    a, b = p[x], p[y]
+    for i, step in enumerate(p.steps[: y.i]):
+        target = p.values[i]
+        if step.kind != "leaf" or not isinstance(target, Tensor) or i == p.wrt.i:
+            continue
+        if target.shape != a.shape or (target < 0).any() or (target > 1).any():
+            continue
+        target = target.to(a)
+        for sign, losses in ((1, b), (-1, -b)):
+            if _same(F.binary_cross_entropy_with_logits(a, target, reduction="none"), losses):
+                return _bce_rule(x, Ref(i), sign)
+            if (a > 0).all() and (a < 1).all():
+                plain = F.binary_cross_entropy(a, target, reduction="none")
+                if _same(plain, losses):
+                    return _bce_rule(x, Ref(i), sign, "bce_probability")
+    return None
+
+
+def _bce_rule(x: Ref, target: Ref, sign: int, kind: str = "bce") -> TextbookRule:
+    def rule(p, out, g):
+        if sign < 0:
+            g = derive.mul(p, g, -1, "sign")
+        step = p.steps[out.i]
+        stand_in = type(step)(kind, step.function, (x, target), "forward")
+        return derive.RULES[kind](p, stand_in, out, g)[:1]
+
+    return rule
+
+
+def _convolution(p: Program, y: Ref) -> TextbookRule | None:
+    """Recognise a sliding product of two vectors or two planes, flipped or not."""
+    out = p[y]
+    if out.dim() not in (1, 2) or p.steps[y.i].kind == "conv":
+        return None
+    convolve = F.conv1d if out.dim() == 1 else F.conv2d
+    floats = [
+        Ref(i)
+        for i in range(y.i)
+        if p.is_float(Ref(i)) and p.values[i].dim() == out.dim() and p.steps[i].kind == "leaf"
+    ]
+    for x, w in itertools.permutations(floats, 2):
+        reach = tuple(n - k + 1 for n, k in zip(p.shape(x), p.shape(w), strict=True))
+        if reach != tuple(out.shape) or max(p.shape(w)) < 2:
+            continue
+        signal, kernel = p[x][None, None], p[w][None, None]
+        for flipped in (False, True):
+            turned = kernel.flip(list(range(2, kernel.dim()))) if flipped else kernel
+            if _same(convolve(signal, turned)[0, 0], out):
+                return _convolution_rule(x, w, flipped)
+    return None
+
+
+def _convolution_rule(x: Ref, w: Ref, flipped: bool) -> TextbookRule:
+    def rule(p, out, g):
+        rank = p[out].dim()
+        spatial = list(range(2, 2 + rank))
+
+        def lifted(v):
+            return v[None, None]
+
+        def turned(v):
+            return v[None, None].flip(spatial)
+
+        signal, gradient = (p.emit("view", lifted, v) for v in (x, g))
+        kernel = p.emit("view", turned if flipped else lifted, w)
+        step = p.steps[out.i]
+        details = {"stride": [1] * rank, "padding": [0] * rank, "dilation": [1] * rank}
+        stand_in = type(step)("conv", step.function, (signal, kernel), "forward", details=details)
+        (_, by_x), (_, by_w) = derive.RULES["conv"](p, stand_in, out, gradient)
+        back = (lambda v: v.flip(spatial)[0, 0]) if flipped else (lambda v: v[0, 0])
+        return [
+            (x, p.emit("view", lambda v: v[0, 0], by_x)),
+            (w, p.emit("view", back, by_w)),
+        ]
+
+    return rule
+
+
+def _cross_entropy(p: Program, x: Ref, y: Ref) -> TextbookRule | None:
+    a, b = p[x], p[y]
+    for i, step in enumerate(p.steps[: y.i]):
+        target = p.values[i]
+        if step.kind != "leaf" or not isinstance(target, Tensor) or target.dtype != torch.int64:
+            continue
+        if (
+            target.shape != b.shape
+            or a.shape[:-1] != b.shape
+            or (target < 0).any()
+            or (target >= a.shape[-1]).any()
+        ):
+            continue
+        log_p = torch.log_softmax(a, -1)
+        picked = log_p.gather(-1, target.unsqueeze(-1)).squeeze(-1)
+        for sign in (1, -1):
+            if _same(sign * picked, b):
+                return _cross_entropy_rule(x, Ref(i), sign)
+    return None
+
+
+def _cross_entropy_rule(x: Ref, target: Ref, sign: int) -> TextbookRule:
+    def rule(p, out, g):
+        if sign < 0:
+            g = derive.mul(p, g, -1, "sign")
+        axis = p[x].dim() - 1
+        log_p = p.emit("log_softmax", lambda z: torch.log_softmax(z, axis), x, axis=axis)
+
+        def scatter(gradient, t, like):
+            empty = torch.zeros_like(like)
+            return empty.scatter(-1, t.unsqueeze(-1), gradient.unsqueeze(-1))
+
+        onehot = p.emit("onehot", scatter, g, target, log_p, called="one-hot")
+        return [(x, derive.log_softmax_gradient(p, x, log_p, onehot, axis))]
+
+    return rule

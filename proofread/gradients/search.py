@@ -1,0 +1,324 @@
+"""Search for the mistakes that give the user's gradient."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from proofread.gradients import values
+from proofread.gradients.candidates import Candidate, Enumeration
+from proofread.gradients.compare import fit, ratio, same
+from proofread.gradients.derive import Underivable, differentiate
+from proofread.gradients.program import Program, Ref, resolve
+from proofread.gradients.recognise import textbook_rules
+from proofread.gradients.trace import trace
+from proofread.gradients.values import Finding
+
+FAR = 18  # an explanation so much further fetched than the best is not said
+STEP_SIZES = (1.0, 0.5, 0.1, 0.05, 0.01, 0.001)
+
+
+@dataclass
+class Problem:
+    """A forward on one set of data, the right gradient, and the programs that compute it."""
+
+    forward: Callable
+    inputs: dict[str, Any]
+    wrt: str
+    upstream: Tensor
+    right: Tensor
+
+    def __post_init__(self) -> None:
+        self.traced: Program | None = None
+        self.programs = self._programs()
+        self.sizes = sizes_of(self.inputs, self.upstream)
+        self._pools: list[_Pool] | None = None
+
+    def _programs(self) -> list[tuple[str, Program]]:
+        try:
+            traced = trace(self.forward, self.inputs, self.wrt)
+        except Exception:  # noqa: BLE001 - without a program the values must do
+            return []
+        self.traced = traced
+        found = []
+        rules = {k: v for k, v in textbook_rules(traced).items() if self._holds(traced, {k: v})}
+        for tag, textbook in (("textbook", rules), ("steps", None)):
+            if tag == "textbook" and not rules:
+                continue
+            program = self._differentiated(traced, textbook)
+            if program is not None:
+                found.append((tag, program))
+        return found
+
+    def _holds(self, traced: Program, rules: dict) -> bool:
+        return self._differentiated(traced, rules) is not None
+
+    def _differentiated(self, traced: Program, rules) -> Program | None:
+        try:
+            program = differentiate(traced, self.upstream, rules)
+        except (Underivable, RuntimeError, IndexError, ValueError, TypeError):
+            return None
+        return program if same(program[program.result], self.right, 1e-5) else None
+
+    def candidates(self) -> list[_Pool]:
+        """Return every planted mistake that changes the gradient, with the gradients they give."""
+        if self._pools is None:
+            found: dict[tuple[int, ...], list[tuple[Candidate, Tensor]]] = {}
+            for tag, program in self.programs:
+                for candidate in Enumeration(program, tag, self.sizes).all():
+                    value = candidate.gradient()
+                    if isinstance(value, Tensor) and value.is_floating_point():
+                        found.setdefault(tuple(value.shape), []).append((candidate, value))
+            self._pools = [_Pool.of(pairs) for pairs in found.values()]
+            self._pools = [pool.without(self.right) for pool in self._pools]
+        return self._pools
+
+
+@dataclass
+class _Pool:
+    """Planted mistakes whose gradients have one shape; `values` has one row for each."""
+
+    candidates: list[Candidate]
+    shape: tuple[int, ...]
+    values: Tensor
+
+    @classmethod
+    def of(cls, pairs: list[tuple[Candidate, Tensor]]) -> _Pool:
+        values = torch.stack([value.reshape(-1).to(torch.float64) for _, value in pairs])
+        return cls([c for c, _ in pairs], tuple(pairs[0][1].shape), values)
+
+    def without(self, right: Tensor) -> _Pool:
+        """Drop the mistakes that leave the gradient as it is."""
+        if self.shape != tuple(right.shape):
+            return self
+        kept = [not hit for hit in self._equal(right, 1e-9)]
+        chosen = [c for c, keep in zip(self.candidates, kept, strict=True) if keep]
+        return _Pool(chosen, self.shape, self.values[torch.tensor(kept)])
+
+    def _equal(self, u: Tensor, tolerance: float, factors: Tensor | None = None) -> list[bool]:
+        flat = u.reshape(1, -1).to(torch.float64)
+        values = self.values if factors is None else self.values * factors[:, None]
+        largest = torch.maximum(values.abs().amax(1), flat.abs().amax())
+        return ((values - flat).abs().amax(1) <= tolerance * largest).tolist()
+
+    def matching(self, u: Tensor, tolerance: float) -> list[Candidate]:
+        """Return the mistakes that give u."""
+        if self.shape != tuple(u.shape) or not self.candidates or not u.numel():
+            return []
+        hits = self._equal(u, tolerance)
+        return [c for c, hit in zip(self.candidates, hits, strict=True) if hit]
+
+    def proportional(self, u: Tensor, tolerance: float) -> list[tuple[Candidate, float]]:
+        """Return the mistakes that give u up to a constant factor, with that factor."""
+        if self.shape != tuple(u.shape) or not self.candidates or not u.numel():
+            return []
+        squares = self.values.square().sum(1)
+        factors = self.values @ u.reshape(-1).to(torch.float64) / squares
+        hits = self._equal(u, tolerance, factors)
+        return [
+            (c, factor)
+            for c, factor, hit in zip(self.candidates, factors.tolist(), hits, strict=True)
+            if hit and factor
+        ]
+
+
+def sizes_of(inputs: Mapping[str, Any], upstream: Tensor) -> set[int]:
+    """Return the axis sizes of the data and the products of those that stand together."""
+    sizes = set()
+    for value in (*inputs.values(), upstream):
+        if isinstance(value, Tensor):
+            shape = tuple(value.shape)
+            sizes |= {
+                math.prod(shape[a:b])
+                for a in range(len(shape))
+                for b in range(a + 1, 1 + len(shape))
+            }
+            if len(shape) > 2:
+                sizes |= {shape[0] * math.prod(shape[2:])}
+    return {s for s in sizes if s > 1}
+
+
+def explain(u: Tensor, problem: Problem, tolerance: float) -> list[Finding]:
+    """Return every explanation that fits, the most telling first, one for each label."""
+    right = problem.right
+    if u.shape != right.shape:
+        found = values.shape_findings(u, right, tolerance)
+    else:
+        found = values.value_findings(u, right, tolerance, problem.sizes, problem.inputs)
+    for pool in problem.candidates():
+        for candidate in pool.matching(u, tolerance):
+            found.append(Finding(candidate.label, candidate.what, candidate.rank))
+            found += [Finding(a, candidate.what, candidate.rank + 1) for a in candidate.also]
+    if u.shape == right.shape:
+        found += _fits(u, problem, tolerance)
+        found += _updated_weights(u, problem, tolerance)
+    if not found:
+        scaled = [pair for p in problem.candidates() for pair in p.proportional(u, tolerance)]
+        found = _scaled(scaled, tolerance, problem.sizes)
+    return ordered(found)
+
+
+def ordered(found: list[Finding]) -> list[Finding]:
+    """Keep the best finding of each label, best first."""
+    best: dict[str, Finding] = {}
+    for finding in found:
+        if finding.label not in best or finding.rank < best[finding.label].rank:
+            best[finding.label] = finding
+    ranked = sorted(best.values(), key=lambda finding: finding.rank)
+    return [f for f in ranked if f.rank <= ranked[0].rank + FAR]
+
+
+def _scaled(scaled, tolerance: float, sizes: set[int]) -> list[Finding]:
+    """Two mistakes at once: a planted one, and a constant factor."""
+    found = []
+    for candidate, c in scaled:
+        found.append(Finding(candidate.label, candidate.what, candidate.rank + 50))
+        for extra in values.ratio_findings(c, tolerance, sizes):
+            also = f"{candidate.what}; besides, a factor of {c:.4g}"
+            found.append(Finding(extra.label, also, extra.rank + candidate.rank + 40))
+    return found
+
+
+def _fits(u: Tensor, problem: Problem, tolerance: float) -> list[Finding]:
+    """Explain the gradient as its own terms, with other coefficients."""
+    found = []
+    for _, program in problem.programs:
+        for i in range(program.upstream.i + 1, program.result.i + 1):
+            step = program.steps[i]
+            if step.kind not in ("add", "sub", "sub3", "bracket"):
+                continue
+            count = 3 if step.kind == "bracket" else 2
+            signs = (1, 1) if step.kind == "add" else (1, -1, -1)
+            linear = all(isinstance(a, Ref) for a in step.arguments[:count])
+            if not linear:
+                continue
+            parts = [_part(program, i, k, signs[k]) for k in range(count)]
+            if any(part is None for part in parts):
+                continue
+            coefficients = fit(u, parts, tolerance)
+            if coefficients:
+                finding = _coefficients(program, i, coefficients, tolerance, problem.sizes)
+                if finding:
+                    found.append(finding)
+    return found
+
+
+def _part(program: Program, i: int, k: int, sign: int) -> Tensor | None:
+    step = program.steps[i]
+
+    def only(vs):
+        arguments = [resolve(a, vs) for a in step.arguments]
+        shape = vs[i].shape if isinstance(vs[i], Tensor) else arguments[k].shape
+        return (sign * arguments[k]).expand(shape)
+
+    return program.attempt({i: only})
+
+
+def _coefficients(
+    program: Program, i: int, coefficients: list[float], tolerance: float, sizes: set[int]
+) -> Finding | None:
+    near = max(30 * tolerance, 1e-5)
+    plain = [k for k, c in enumerate(coefficients) if abs(c - 1) <= near]
+    odd = [k for k in range(len(coefficients)) if k not in plain]
+    if not plain or len(odd) != 1:
+        return None
+    (k,) = odd
+    c, term = coefficients[k], program.steps[i].arguments[k]
+    through = program.describe(Ref(program.steps[term.i].about))
+    where = program.describe(Ref(program.steps[i].about))
+    what = f"the term through {through} of the gradient at {where}"
+
+    def is_(value: float) -> bool:
+        return abs(c - value) <= near
+
+    if is_(0):
+        return None  # the planted mistakes say it better
+    if is_(-1):
+        return Finding("sign_error", f"{what} has the opposite sign", 18)
+    if is_(2):
+        return Finding("double_counted", f"{what} is added twice", 18)
+    for size in sorted(sizes):
+        if abs(c - size) <= near * size:
+            return Finding("missing_mean", f"{what} is {size} times too large", 34)
+        if is_(1 / size):
+            return Finding("extra_mean", f"{what} is divided by {size}", 34)
+    return Finding("wrong_scale_factor", f"{what} is {c:.4g} times what it must be", 37)
+
+
+def _updated_weights(u: Tensor, problem: Problem, tolerance: float) -> list[Finding]:
+    """Explain the gradient by a weight that has already taken its step."""
+    if problem.traced is None or not problem.programs:
+        return []
+    found = []
+    _, program = problem.programs[-1]
+    for i, step in enumerate(program.steps[: program.output.i + 1]):
+        weight = Ref(i)
+        if step.kind != "leaf" or not program.is_float(weight) or program[weight].dim() == 0:
+            continue
+        slope = _slope(problem, weight)
+        if slope is None or not slope.any():
+            continue
+        what = f"{step.name} is stepped before the gradient that needs its old value"
+        if i != program.wrt.i:
+            moved = _backward_reads(program, weight, slope)
+            if moved is not None:
+                # Each product reads the weight once, so a step moves the gradient in proportion.
+                rate = ratio(u - problem.right, moved - problem.right, 10 * tolerance)
+                if rate is not None and _large(problem.right - u, u, tolerance):
+                    found.append(Finding("used_updated_weights", what, 26))
+                    continue
+        for rate in STEP_SIZES:
+            stepped = program.attempt({i: lambda vs, i=i, s=rate * slope: vs[i] - s})
+            if stepped is not None and same(u, stepped, tolerance):
+                found.append(Finding("used_updated_weights", what, 27))
+                break
+    return found
+
+
+def _large(difference: Tensor, u: Tensor, tolerance: float) -> bool:
+    return bool(difference.abs().max() > 20 * tolerance * u.abs().max())
+
+
+def _slope(problem: Problem, weight: Ref) -> Tensor | None:
+    other = problem.traced.fork()
+    other.wrt = weight
+    try:
+        program = differentiate(other, problem.upstream)
+    except (Underivable, RuntimeError, IndexError, ValueError, TypeError):
+        return None
+    return program[program.result]
+
+
+def _backward_reads(program: Program, weight: Ref, slope: Tensor) -> Tensor | None:
+    """Run the backward with the weight moved by its gradient wherever it reads the weight."""
+    overlay = {weight.i: program[weight] + slope}
+    for j in range(weight.i + 1, program.upstream.i):
+        step = program.steps[j]
+        if step.kind in ("view", "permute", "expand") and step.operands()[0].i in overlay:
+            shadow = {**overlay}
+            overlay[j] = step.function(shadow[step.operands()[0].i])
+    changes = {}
+    for j in range(program.upstream.i + 1, program.result.i + 1):
+        step = program.steps[j]
+        if not any(r.i in overlay for r in step.operands()):
+            continue
+
+        def change(vs, step=step):
+            kept = {k: vs[k] for k in overlay}
+            for k, value in overlay.items():
+                vs[k] = value
+            try:
+                return step.run(vs)
+            finally:
+                for k, value in kept.items():
+                    vs[k] = value
+
+        changes[j] = change
+    if not changes:
+        return None
+    return program.attempt(changes)

@@ -1,0 +1,219 @@
+"""Functions of one variable: their derivative, in the forms that people write it in.
+
+A derivative can be written in terms of the input z or, for some functions, of the output y.
+Fed the other one, it is the derivative at a wrong point. Where it is a sum by the product
+rule, `terms` are the summands. `relatives` are functions that are mistaken for this one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Function = Callable[[Tensor], Tensor]
+_ROOT = math.sqrt(2 / math.pi)
+
+
+@dataclass(frozen=True)
+class Unary:
+    function: Function
+    from_input: Function
+    from_output: Function | None = None
+    terms: tuple[Function, ...] = ()
+    relatives: tuple[str, ...] = ()
+    wrong_powers: tuple[Function, ...] = ()
+
+
+def _phi(z: Tensor) -> Tensor:
+    return torch.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+
+
+def _cdf(z: Tensor) -> Tensor:
+    return (1 + torch.erf(z / math.sqrt(2))) / 2
+
+
+def _tanh_argument(z: Tensor) -> Tensor:
+    return torch.tanh(_ROOT * (z + 0.044715 * z**3))
+
+
+def _gelu_tanh_slope(z: Tensor) -> Tensor:
+    t = _tanh_argument(z)
+    return z / 2 * (1 - t * t) * _ROOT * (1 + 3 * 0.044715 * z * z)
+
+
+def _sigmoid_slope(z: Tensor) -> Tensor:
+    s = torch.sigmoid(z)
+    return s * (1 - s)
+
+
+def _quick(z: Tensor) -> Tensor:
+    return torch.sigmoid(1.702 * z)
+
+
+def _mish_slope(z: Tensor) -> Tensor:
+    t = torch.tanh(F.softplus(z))
+    return z * (1 - t * t) * torch.sigmoid(z)
+
+
+UNARY: dict[str, Unary] = {
+    "relu": Unary(
+        torch.relu,
+        lambda z: (z > 0).to(z),
+        lambda y: (y > 0).to(y),
+        relatives=("leaky_relu", "silu", "gelu", "relu6", "elu"),
+    ),
+    "sigmoid": Unary(
+        torch.sigmoid,
+        _sigmoid_slope,
+        lambda y: y * (1 - y),
+        relatives=("tanh", "hardsigmoid", "logsigmoid", "silu"),
+    ),
+    "tanh": Unary(
+        torch.tanh,
+        lambda z: 1 - torch.tanh(z) ** 2,
+        lambda y: 1 - y * y,
+        relatives=("sigmoid", "hardtanh"),
+    ),
+    "exp": Unary(torch.exp, torch.exp, lambda y: y, relatives=("expm1",)),
+    "expm1": Unary(torch.expm1, torch.exp, lambda y: y + 1),
+    "log": Unary(
+        torch.log,
+        lambda z: 1 / z,
+        lambda y: torch.exp(-y),
+        relatives=("log2", "log1p", "log10"),
+        wrong_powers=(lambda z: z, lambda z: 1 / (z * z)),
+    ),
+    "log2": Unary(torch.log2, lambda z: 1 / (z * math.log(2)), relatives=("log", "log10")),
+    "log10": Unary(torch.log10, lambda z: 1 / (z * math.log(10)), relatives=("log", "log2")),
+    "log1p": Unary(torch.log1p, lambda z: 1 / (1 + z), lambda y: torch.exp(-y), relatives=("log",)),
+    "sqrt": Unary(
+        torch.sqrt,
+        lambda z: 0.5 * z**-0.5,
+        lambda y: 0.5 / y,
+        wrong_powers=(
+            lambda z: 0.5 * z**0.5,
+            lambda z: 0.5 / z,
+            lambda z: 0.5 * z**-1.5,
+            lambda z: z**-0.5,
+        ),
+    ),
+    "rsqrt": Unary(
+        torch.rsqrt,
+        lambda z: -0.5 * z**-1.5,
+        lambda y: -0.5 * y**3,
+        wrong_powers=(
+            lambda z: -0.5 * z**-0.5,
+            lambda z: -0.5 / z,
+            lambda z: -0.5 * z**-2,
+            lambda z: -0.5 * z**-2.5,
+        ),
+    ),
+    "reciprocal": Unary(
+        torch.reciprocal,
+        lambda z: -1 / (z * z),
+        lambda y: -y * y,
+        wrong_powers=(lambda z: -1 / z, lambda z: -1 / z**3, lambda z: -1 / z**4),
+    ),
+    "silu": Unary(
+        F.silu,
+        lambda z: torch.sigmoid(z) + z * _sigmoid_slope(z),
+        terms=(torch.sigmoid, lambda z: z * _sigmoid_slope(z)),
+        relatives=("quick_gelu", "gelu", "sigmoid", "hardswish", "gelu_tanh", "relu"),
+    ),
+    "quick_gelu": Unary(
+        lambda z: z * _quick(z),
+        lambda z: _quick(z) + 1.702 * z * _quick(z) * (1 - _quick(z)),
+        terms=(_quick, lambda z: 1.702 * z * _quick(z) * (1 - _quick(z))),
+        relatives=("silu", "gelu", "gelu_tanh"),
+    ),
+    "gelu": Unary(
+        F.gelu,
+        lambda z: _cdf(z) + z * _phi(z),
+        terms=(_cdf, lambda z: z * _phi(z)),
+        relatives=("gelu_tanh", "quick_gelu", "silu", "relu"),
+    ),
+    "gelu_tanh": Unary(
+        lambda z: F.gelu(z, approximate="tanh"),
+        lambda z: (1 + _tanh_argument(z)) / 2 + _gelu_tanh_slope(z),
+        terms=(lambda z: (1 + _tanh_argument(z)) / 2, _gelu_tanh_slope),
+        relatives=("gelu", "quick_gelu", "silu", "relu"),
+    ),
+    "mish": Unary(
+        F.mish,
+        lambda z: torch.tanh(F.softplus(z)) + _mish_slope(z),
+        terms=(lambda z: torch.tanh(F.softplus(z)), _mish_slope),
+        relatives=("silu", "gelu"),
+    ),
+    "softplus": Unary(
+        F.softplus, torch.sigmoid, lambda y: 1 - torch.exp(-y), relatives=("relu", "logsigmoid")
+    ),
+    "logsigmoid": Unary(
+        F.logsigmoid,
+        lambda z: torch.sigmoid(-z),
+        lambda y: 1 - torch.exp(y),
+        relatives=("sigmoid", "softplus"),
+    ),
+    "elu": Unary(
+        F.elu,
+        lambda z: torch.where(z > 0, torch.ones_like(z), torch.exp(z)),
+        lambda y: torch.where(y > 0, torch.ones_like(y), y + 1),
+        relatives=("relu", "selu", "leaky_relu"),
+    ),
+    "selu": Unary(
+        F.selu,
+        lambda z: (
+            1.0507009873554805
+            * torch.where(z > 0, torch.ones_like(z), 1.6732632423543772 * torch.exp(z))
+        ),
+        relatives=("elu",),
+    ),
+    "leaky_relu": Unary(
+        F.leaky_relu,
+        lambda z: torch.where(z > 0, 1.0, 0.01).to(z),
+        relatives=("relu", "elu"),
+    ),
+    "relu6": Unary(F.relu6, lambda z: ((z > 0) & (z < 6)).to(z), relatives=("relu",)),
+    "hardtanh": Unary(F.hardtanh, lambda z: (z.abs() < 1).to(z), relatives=("tanh", "relu")),
+    "hardsigmoid": Unary(F.hardsigmoid, lambda z: (z.abs() < 3).to(z) / 6, relatives=("sigmoid",)),
+    "hardswish": Unary(
+        F.hardswish,
+        lambda z: torch.where(z.abs() < 3, z / 3 + 0.5, (z > 0).to(z)),
+        relatives=("silu", "relu6"),
+    ),
+    "abs": Unary(torch.abs, torch.sign),
+    "sin": Unary(torch.sin, torch.cos),
+    "cos": Unary(torch.cos, lambda z: -torch.sin(z)),
+    "erf": Unary(torch.erf, lambda z: 2 / math.sqrt(math.pi) * torch.exp(-z * z)),
+    "atan": Unary(torch.atan, lambda z: 1 / (1 + z * z)),
+}
+
+
+def leaky(slope: float) -> Unary:
+    """Leaky ReLU with another slope than the usual one."""
+    return Unary(
+        lambda z: torch.where(z > 0, z, slope * z),
+        lambda z: torch.where(z > 0, 1.0, slope).to(z),
+        relatives=("relu", "leaky_relu", "elu"),
+    )
+
+
+# Functions that tell values apart well enough to recognise a forward written by hand.
+RECOGNISABLE = (
+    "sigmoid",
+    "tanh",
+    "silu",
+    "gelu",
+    "gelu_tanh",
+    "quick_gelu",
+    "mish",
+    "softplus",
+    "logsigmoid",
+    "elu",
+    "relu",
+    "leaky_relu",
+)

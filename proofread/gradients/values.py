@@ -1,0 +1,187 @@
+"""What the two gradients alone tell: shapes, ratios, transposes and patterns of zeros."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from proofread.gradients.compare import ratio, same
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One explanation that fits: a label, an account of it, and how early it is to be said."""
+
+    label: str
+    what: str
+    rank: float
+
+
+def shape_findings(u: Tensor, r: Tensor, tolerance: float) -> list[Finding]:
+    """Explain a gradient whose shape is not the argument's."""
+    found = []
+    have, want = tuple(u.shape), tuple(r.shape)
+    for size in range(1, u.dim() + 1):
+        for axes in itertools.combinations(range(u.dim()), size):
+            for keep in (False, True):
+                summed = u.sum(axes, keepdim=keep)
+                if not same(summed, r, tolerance) or math.prod(have[a] for a in axes) == 1:
+                    continue
+                what = f"its shape {have} still has {_axes(axes)}, which is to be summed"
+                found.append(Finding("missing_broadcast_sum", what, 10))
+    if u.dim() == r.dim() and u.dim() >= 2 and sorted(have) == sorted(want):
+        for order in itertools.permutations(range(u.dim())):
+            turned = u.permute(order)
+            if order != tuple(range(u.dim())) and same(turned, r, tolerance):
+                found.append(
+                    Finding("transposed_operand", f"its shape is {have}, reversed from {want}", 11)
+                )
+                break
+    if u.dim() == 2 and have == (r.numel(), r.numel()) and r.numel() > 1:
+        what = f"shapes such as {(have[0], 1)} and {(have[0],)} broadcast to {have}"
+        found.append(Finding("wrong_shape", what, 13))
+    if u.numel() == r.numel() and same(u.reshape(want), r, tolerance):
+        found.append(
+            Finding("wrong_shape", f"the values are right, but the shape is {have}, not {want}", 12)
+        )
+    return found
+
+
+def _axes(axes: tuple[int, ...]) -> str:
+    return f"axis {axes[0]}" if len(axes) == 1 else f"axes {axes}"
+
+
+def value_findings(
+    u: Tensor, r: Tensor, tolerance: float, sizes: set[int], inputs: Mapping[str, Any]
+) -> list[Finding]:
+    """Explain a gradient of the right shape from its values."""
+    found = []
+    given = {k: v for k, v in inputs.items() if isinstance(v, Tensor) and v.is_floating_point()}
+    c = ratio(u, r, tolerance)
+    if c is not None:
+        found += ratio_findings(c, tolerance, sizes)
+        found += number_findings(c, tolerance, inputs)
+    if u.dim() >= 2 and u.shape[-1] == u.shape[-2] and same(u.mT, r, tolerance):
+        found.append(Finding("transposed_operand", "it is the transpose of the right one", 12))
+    if u.dim() > 2:
+        for a, b in itertools.combinations(range(u.dim()), 2):
+            if u.shape[a] == u.shape[b] and same(u.transpose(a, b), r, tolerance):
+                found.append(
+                    Finding("transposed_operand", f"its axes {a} and {b} are exchanged", 13)
+                )
+    if u.dim() > 2:
+        for axes in ([-1], [-2], [-1, -2]):
+            if same(u.flip(axes), r, tolerance):
+                found.append(Finding("conv_flip", "it is the right one, flipped", 21))
+    found += mask_findings(u, r, tolerance)
+    found += leftover_findings(u, r, tolerance, given)
+    found += sign_findings(u, r, tolerance)
+    return found
+
+
+def ratio_findings(c: float, tolerance: float, sizes: set[int]) -> list[Finding]:
+    """Name a constant ratio of the user's gradient to the right one."""
+    near = max(tolerance, 1e-9) * 3
+
+    def equals(value: float) -> bool:
+        return abs(c - value) <= near * abs(value)
+
+    found = [Finding("wrong_scale_factor", f"it is {c:.4g} times the right one everywhere", 45)]
+    if equals(-1):
+        return [Finding("sign_error", "every entry has the opposite sign", 1)]
+    if equals(2):
+        found += [
+            Finding("double_counted", "every entry is exactly twice the right one", 28),
+            Finding(
+                "stale_gradient",
+                "every entry is exactly twice the right one, as if an "
+                "earlier result were still there",
+                29,
+            ),
+            Finding("wrong_scale_factor", "every entry is exactly twice the right one", 30),
+        ]
+    if equals(3):
+        found.append(Finding("double_counted", "every entry is three times the right one", 33))
+    for count in sorted(sizes):
+        if count > 1 and equals(1 / count):
+            found.append(Finding("extra_mean", f"it is the right one divided by {count}", 31))
+        if count > 1 and count != 2 and equals(count):
+            found.append(Finding("missing_mean", f"it is {count} times the right one", 36))
+    if equals(-2):
+        found.append(Finding("sign_error", "the sign is opposite, and the size doubled", 32))
+    return found
+
+
+def number_findings(c: float, tolerance: float, inputs: Mapping[str, Any]) -> list[Finding]:
+    """Name a ratio that is one of the plain numbers among the inputs."""
+    found = []
+    for name, number in inputs.items():
+        if isinstance(number, Tensor) and number.numel() == 1:
+            number = float(number)
+        if isinstance(number, bool) or not isinstance(number, int | float) or not number:
+            continue
+        for value, label, what in (
+            (1 / number, "missing_scale_factor", f"the factor {name} is left out"),
+            (number, "applied_twice", f"the factor {name} is there twice"),
+            (1 - number, "missing_scale_factor", f"the factor 1/(1 - {name}) is left out"),
+        ):
+            if value not in (0, 1) and abs(c - value) <= 3 * tolerance * abs(value):
+                found.append(Finding(label, what, 32))
+    return found
+
+
+def mask_findings(u: Tensor, r: Tensor, tolerance: float) -> list[Finding]:
+    """Name a pattern of zeros that differs where the other entries are equal."""
+    scale = r.abs().max() * tolerance
+    agree = (u - r).abs() <= scale
+    zero_u, zero_r = u.abs() <= scale, r.abs() <= scale
+    if not (agree | zero_u | zero_r).all() or agree.all():
+        return []
+    opened = int((zero_r & ~zero_u).sum())
+    closed = int((zero_u & ~zero_r).sum())
+    kept = int((agree & ~zero_r).sum())
+    if opened and not closed and kept and not (zero_u & zero_r).any():
+        return [
+            Finding("missing_mask", f"{opened} entries that are 0 in the right one are not", 19)
+        ]
+    if opened and not closed and kept:
+        return [
+            Finding("wrong_mask", f"{opened} entries that must be 0 are not", 44),
+            Finding("missing_mask", f"{opened} entries that must be 0 are not", 46),
+        ]
+    if opened and closed:
+        return [
+            Finding(
+                "wrong_mask",
+                f"{opened} entries that must be 0 are not, and {closed} that must not be 0 are",
+                22,
+            )
+        ]
+    if closed and kept:
+        return [Finding("wrong_mask", f"{closed} entries are 0 that must not be", 48)]
+    return []
+
+
+def leftover_findings(
+    u: Tensor, r: Tensor, tolerance: float, given: dict[str, Tensor]
+) -> list[Finding]:
+    """Recognise a tensor of the inputs that is added to the right gradient."""
+    rest = u - r
+    return [
+        Finding("stale_gradient", f"it is the right one plus {name}", 35)
+        for name, value in given.items()
+        if value.shape == r.shape and value.abs().max() > 0 and same(rest, value, tolerance)
+    ]
+
+
+def sign_findings(u: Tensor, r: Tensor, tolerance: float) -> list[Finding]:
+    if same(u.abs(), r.abs(), tolerance) and not same(u, -r, tolerance):
+        wrong = int((torch.sign(u) != torch.sign(r)).sum())
+        return [Finding("sign_error", f"{wrong} entries have the opposite sign", 47)]
+    return []
