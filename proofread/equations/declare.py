@@ -251,8 +251,32 @@ class Declarations:
             for text in _spellings(code)[:2]:
                 table.setdefault(name_key(parse_atom(text, _letters_of(code))), code)
         for text, code in self.latex.items():
-            table[name_key(parse_atom(text, self.words))] = code
+            key = name_key(parse_atom(text, self.words))
+            if not self._is_entry(text, code):
+                table[key] = code
         return table
+
+    @cached_property
+    def entries(self) -> dict[tuple[str, int], str]:
+        """Arrays declared by an entry, as `L_i` beside `L`: name and number of indices."""
+        found = {}
+        for text, code in self.latex.items():
+            if self._is_entry(text, code):
+                node = parse_atom(text, self.words)
+                found[bare(node.base), self.first_world.data[code].dim()] = code
+        return found
+
+    def _is_entry(self, text: str, code: str) -> bool:
+        """Whether a declared name shows index letters that run over the axes of its array."""
+        node = parse_atom(text, self.words)
+        data = self.first_world.data.get(code)
+        if data is None or not isinstance(node, tree.Scripted) or node.sup is not None:
+            return False
+        if node.sub is None or node.primes or not data.dim():
+            return False
+        letters = [part.base for part in tree.walk(node.sub) if isinstance(part, tree.Name)]
+        spans = [self.first_world.sizes.get(str(self.indices.get(letter))) for letter in letters]
+        return spans == list(data.shape)
 
     @cached_property
     def function_table(self) -> dict[Key, str]:

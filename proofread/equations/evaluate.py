@@ -277,9 +277,7 @@ class Evaluator:
         if node.op == "hadamard":
             return self._hadamard(a, b)
         if node.op == "star":
-            if a.rank and b.rank and _same_entries(a, b):
-                return elementwise(a, b, torch.mul, strict=True, what="multiplied elementwise")
-            return multiply(a, b)
+            return self._star(a, b, node)
         if node.op == "outer":
             return self._outer(a, b)
         if node.op == "dot" and a.rank == 1 and b.rank == 1 and a.row == b.row:
@@ -291,11 +289,19 @@ class Evaluator:
     def _hadamard(self, a: Value, b: Value) -> Value:
         if self.layout.elementwise_derivative:
             a, b = _diagonal_of(a, b), _diagonal_of(b, a)
-        if a.row != b.row and a.rank == 1 and b.rank == 1:
-            pass  # one-dimensional arrays have no orientation that could differ entry by entry
-        return elementwise(
-            a.plain(), b.plain(), torch.mul, strict=True, what="multiplied elementwise"
-        )
+        return elementwise(a.plain(), b.plain(), torch.mul, what="multiplied elementwise")
+
+    def _star(self, a: Value, b: Value, node: m.Times) -> Value:
+        if a.rank and b.rank and a.shape == b.shape:
+            return elementwise(a, b, torch.mul, what="multiplied elementwise")
+        if a.rank == 2 and b.shape == a.shape[1:]:
+            raise Unreadable(
+                f"`*` between {value.say_shape(a.shape)} and {value.say_shape(b.shape)} can be "
+                "read in two ways",
+                node.pos,
+                r"write \odot for entry by entry, or nothing for the matrix product",
+            )
+        return multiply(a, b)
 
     def _outer(self, a: Value, b: Value) -> Value:
         if self.layout.otimes_elementwise:
@@ -718,10 +724,6 @@ def _columns_as_vectors(found: Value, num: int, den: int) -> tuple[Value, int, i
     shape = (max(over), max(under))
     lead = found.data.shape[: len(found.idx)]
     return Value(found.data.reshape((*lead, *shape)), found.idx), 1, 1
-
-
-def _same_entries(a: Value, b: Value) -> bool:
-    return a.shape == b.shape
 
 
 def _diagonal_of(one: Value, other: Value) -> Value:

@@ -16,7 +16,22 @@ from .evaluate import Evaluator, Layout
 from .parse import parse
 from .problem import BadDeclaration, TooLong, Undefined, Unreadable
 from .reading import EQUAL, ORDER, Reader
-from .tree import Big, Display, Dots, Items, Name, Node, Num, Rel, Scripted, Sep, to_latex, walk
+from .tree import (
+    Big,
+    Display,
+    Dots,
+    Items,
+    Mark,
+    Name,
+    Node,
+    Num,
+    Product,
+    Rel,
+    Scripted,
+    Sep,
+    to_latex,
+    walk,
+)
 from .value import Value, check_same, say_shape, spread, transpose, union
 
 TOLERANCE = 1e-9
@@ -709,7 +724,7 @@ def _of_line(line: Items) -> list[Statement]:
         if not isinstance(part, Rel):
             conditional = conditional and not isinstance(part, Name)
             continue
-        if _counts_to(parts, at):
+        if _counts_to(parts, at) or _quantified(part):
             continue
         if found and (conditional or _only_indices(part)):
             if not _has_quantifier(part):
@@ -717,6 +732,14 @@ def _of_line(line: Items) -> list[Statement]:
             continue
         found.append(Statement(part))
     return found
+
+
+def _quantified(rel: Rel) -> bool:
+    """`\\forall j` says for which values something holds: for all, as is checked anyway."""
+    first = rel.sides[0]
+    if isinstance(first, Product):
+        first = first.factors[0].body
+    return isinstance(first, Mark) and first.text in {"\\forall", "\\exists"}
 
 
 def _counts_to(parts: Sequence[Node], at: int) -> bool:
