@@ -474,7 +474,7 @@ class Reader:
 
     def _rather_symbol(self, node: Node, group: Group | None) -> bool:
         """Whether a name that is declared as a function and as a quantity means the quantity."""
-        if self.symbol(node) is None:
+        if self.symbol(node) is None or self._label_of_function(node):
             return False
         return group is None or isinstance(node, Scripted) and node.sub is not None
 
