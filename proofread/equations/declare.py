@@ -241,6 +241,11 @@ class Declarations:
         return tuple(worlds)
 
     @cached_property
+    def fixed_worlds(self) -> tuple[World, ...]:
+        """Draws at the declared sizes alone, for formulas that write a size out."""
+        return (*self.worlds[:2], draw(self, seed=2))
+
+    @cached_property
     def table(self) -> dict[Key, str]:
         """LaTeX names to code names, by `name_key`."""
         table: dict[Key, str] = {}
@@ -610,6 +615,8 @@ def draw(
         torch.manual_seed(seed)
         _run(declared, namespace, data, cut)
         _arbitrary(declared, namespace, data, made)
+        for scalar, leaf in declared.stationary.items():
+            _settle(declared, namespace, data, scalar, leaf, seed)
     for name, leaf in declared.leaves.items():
         if leaf.kind == "constant":
             data[name] = data[name].detach()
@@ -745,6 +752,38 @@ def _run(declared: Declarations, namespace: dict, data: dict, cut: bool) -> None
                         data[name] = value
                         namespace[name] = value.detach().requires_grad_()
                         data[f"{name} cut"] = namespace[name]
+
+
+NEWTON_STEPS = 30
+
+
+def _settle(declared, namespace, data, scalar: str, leaf: str, seed: int) -> None:
+    """Move a leaf to where the gradient of a scalar by it is zero, by Newton's method."""
+    where = f"stationary: {scalar} by {leaf}"
+    if leaf not in declared.leaves or scalar not in data:
+        raise BadDeclaration(f"{where}: a scalar of the forward and one of `symbols` are needed")
+    for _ in range(NEWTON_STEPS):
+        point = data[leaf]
+        try:
+            slope = grad(data[scalar], point).reshape(-1)
+            rows = [
+                torch.autograd.grad(one, point, retain_graph=True, allow_unused=True)[0]
+                for one in slope
+            ]
+            bend = torch.stack([torch.zeros_like(point) if r is None else r for r in rows])
+            bend = bend.reshape(len(rows), -1)
+            if int(torch.linalg.matrix_rank(bend, rtol=1e-9)) < len(rows):
+                raise BadDeclaration(f"{where}: the gradient is zero on more than a point")
+            step = torch.linalg.solve(bend, slope.detach())
+        except RuntimeError as problem:
+            raise BadDeclaration(f"{where}: {_say(problem)}") from None
+        if float(slope.detach().abs().max()) < 1e-11:
+            return
+        moved = point.detach() - step.reshape(point.shape)
+        data[leaf] = namespace[leaf] = moved.requires_grad_()
+        torch.manual_seed(seed)
+        _run(declared, namespace, data, cut=False)
+    raise BadDeclaration(f"{where}: no point with gradient zero was found")
 
 
 @contextlib.contextmanager

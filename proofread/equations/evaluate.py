@@ -280,6 +280,10 @@ class Evaluator:
             return self._star(a, b, node)
         if node.op == "outer":
             return self._outer(a, b)
+        if node.op == "inner":
+            both = elementwise(a.plain(), b.plain(), torch.mul, strict=True, what="multiplied")
+            axes = tuple(range(len(both.idx), both.data.dim()))
+            return Value(both.data.sum(axes) if axes else both.data, both.idx)
         if node.op == "dot" and a.rank == 1 and b.rank == 1 and a.row == b.row:
             return multiply(replace(a, row=False), replace(b, row=False))
         if self.layout.elementwise_product and a.rank and a.shape == b.shape:

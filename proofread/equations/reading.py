@@ -270,7 +270,7 @@ class Reader:
         values = node.inside.values()
         if node.open == "\\langle" and len(values) == 2:
             left, right = (self.read(value) for value in values)
-            return m.Times("dot", left, right, pos=node.pos)
+            return m.Times("inner", left, right, pos=node.pos)
         if node.open in {"\\lfloor", "\\lceil"}:
             raise Unreadable("rounding is not read", node.pos)
         inside = node.inside.only()
@@ -681,6 +681,8 @@ class Reader:
             return self._powers(self._read_norm(base, kind), _sup_parts(node.sup))
         if isinstance(base, Name | Num):
             return self._scripted_symbol(node)
+        if isinstance(base, Group) and base.open == "\\langle" and squeeze(node.sub) in {"F", "2"}:
+            return self._read_scripted(replace(node, sub=None))
         if isinstance(base, Brace) and not base.command:
             inner = base.inside.only()
             if isinstance(inner, Name):
@@ -990,7 +992,7 @@ class Reader:
     # ---- matrices and cases ----
 
     def _read_matrix(self, node: Matrix) -> m.Meaning:
-        rows = [_cells(row) for row in node.rows]
+        rows = _without_ornaments([_cells(row) for row in node.rows])
         if any(_is_dots(cell) for row in rows for cell in row):
             return self._elided_matrix(rows, node)
         width = max(len(row) for row in rows)
@@ -1365,6 +1367,16 @@ def _cells(row: Sequence[Items]) -> list[Node | None]:
         else:
             found += values
     return found
+
+
+def _without_ornaments(rows: list[list[Node | None]]) -> list[list[Node | None]]:
+    """Drop the columns that hold nothing but the strokes of rows drawn as lines."""
+    width = max(len(row) for row in rows)
+    padded = [row + [None] * (width - len(row)) for row in rows]
+    if not any(all(row[c] is None for row in padded) for c in range(width)):
+        return rows
+    kept = [c for c in range(width) if any(row[c] is not None for row in padded)]
+    return [[row[c] for c in kept] for row in padded] if kept else rows
 
 
 def _bound(sub: Items) -> tuple[list[str], list[Rel], dict[str, Node]]:
