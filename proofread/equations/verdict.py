@@ -269,6 +269,8 @@ class Page:
             return made
         try:
             if op == "\\in":
+                if right is None:
+                    raise Unreadable("a side of the relation is empty")
                 made.left, made.space = reader.read(left), right
             else:
                 made.left, made.right = reader.read(left), reader.read(right)
@@ -449,9 +451,19 @@ class Page:
         """Whether the sides differ by a multiple of the gradient, whatever the data."""
         gap = link.left if _zero(link.right) else m.Plus(((1, link.left), (-1, link.right)))
         gradient = m.Partial(m.Array(scalar), m.Array(leaf))
-        trial = Link(Equality("", "\\propto", ""), gap, gradient, [])
-        self._run(trial, reader, deadline, Layout())
-        return trial.result.verdict == "holds"
+        ratios = []
+        for number, world in enumerate(self.declared.worlds[:2]):
+            machine = self._machine(world, number, reader, deadline, Layout())
+            try:
+                one, two = check_same(machine.value(gap), machine.value(gradient))
+            except Unreadable:
+                return False
+            if one.idx or two.idx or one.data.numel() < 2:
+                return False
+            ratios.append(_constant_ratio(one.data.reshape(1, -1), two.data.reshape(1, -1)))
+        if any(ratio is None for ratio in ratios):
+            return False
+        return abs(ratios[0] - ratios[1]) <= 1e-9 * abs(ratios[0])
 
     def _rests_at(self, link: Link, scalar: str, leaf: str, reader, deadline) -> bool:
         """Whether a leaf alone on the left equals the right side where the gradient is zero."""
@@ -626,6 +638,7 @@ def _relation_holds(op, one, two, error, scale) -> bool:
 
 def _constant_ratio(one: torch.Tensor, two: torch.Tensor) -> float | None:
     """c with one = c * two at every entry, where there is one."""
+    one, two = one.detach(), two.detach()
     top = two.abs().max()
     if float(top) < 1e-13 or float(one.abs().max()) < 1e-13:
         return None
