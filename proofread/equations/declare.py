@@ -243,6 +243,11 @@ class Declarations:
         return tuple(worlds)
 
     @cached_property
+    def fixed_worlds(self) -> tuple[World, ...]:
+        """Draws at the declared sizes alone, for formulas that write a size out."""
+        return (*self.worlds[:2], draw(self, seed=2))
+
+    @cached_property
     def table(self) -> dict[Key, str]:
         """LaTeX names to code names, by `name_key`."""
         table: dict[Key, str] = {}
@@ -253,8 +258,32 @@ class Declarations:
             for text in _spellings(code)[:2]:
                 table.setdefault(name_key(parse_atom(text, _letters_of(code))), code)
         for text, code in self.latex.items():
-            table[name_key(parse_atom(text, self.words))] = code
+            key = name_key(parse_atom(text, self.words))
+            if not self._is_entry(text, code):
+                table[key] = code
         return table
+
+    @cached_property
+    def entries(self) -> dict[tuple[str, int], str]:
+        """Arrays declared by an entry, as `L_i` beside `L`: name and number of indices."""
+        found = {}
+        for text, code in self.latex.items():
+            if self._is_entry(text, code):
+                node = parse_atom(text, self.words)
+                found[bare(node.base), self.first_world.data[code].dim()] = code
+        return found
+
+    def _is_entry(self, text: str, code: str) -> bool:
+        """Whether a declared name shows index letters that run over the axes of its array."""
+        node = parse_atom(text, self.words)
+        data = self.first_world.data.get(code)
+        if data is None or not isinstance(node, tree.Scripted) or node.sup is not None:
+            return False
+        if node.sub is None or node.primes or not data.dim():
+            return False
+        letters = [part.base for part in tree.walk(node.sub) if isinstance(part, tree.Name)]
+        spans = [self.first_world.sizes.get(str(self.indices.get(letter))) for letter in letters]
+        return spans == list(data.shape)
 
     @cached_property
     def function_table(self) -> dict[Key, str]:
@@ -595,6 +624,8 @@ def draw(
         torch.manual_seed(seed)
         _run(declared, namespace, data, cut)
         _arbitrary(declared, namespace, data, made)
+        for scalar, leaf in declared.stationary.items():
+            _settle(declared, namespace, data, scalar, leaf, seed)
     for name, leaf in declared.leaves.items():
         if leaf.kind == "constant":
             data[name] = data[name].detach()
@@ -730,6 +761,38 @@ def _run(declared: Declarations, namespace: dict, data: dict, cut: bool) -> None
                         data[name] = value
                         namespace[name] = value.detach().requires_grad_()
                         data[f"{name} cut"] = namespace[name]
+
+
+NEWTON_STEPS = 30
+
+
+def _settle(declared, namespace, data, scalar: str, leaf: str, seed: int) -> None:
+    """Move a leaf to where the gradient of a scalar by it is zero, by Newton's method."""
+    where = f"stationary: {scalar} by {leaf}"
+    if leaf not in declared.leaves or scalar not in data:
+        raise BadDeclaration(f"{where}: a scalar of the forward and one of `symbols` are needed")
+    for _ in range(NEWTON_STEPS):
+        point = data[leaf]
+        try:
+            slope = grad(data[scalar], point).reshape(-1)
+            rows = [
+                torch.autograd.grad(one, point, retain_graph=True, allow_unused=True)[0]
+                for one in slope
+            ]
+            bend = torch.stack([torch.zeros_like(point) if r is None else r for r in rows])
+            bend = bend.reshape(len(rows), -1)
+            if int(torch.linalg.matrix_rank(bend, rtol=1e-9)) < len(rows):
+                raise BadDeclaration(f"{where}: the gradient is zero on more than a point")
+            step = torch.linalg.solve(bend, slope.detach())
+        except RuntimeError as problem:
+            raise BadDeclaration(f"{where}: {_say(problem)}") from None
+        if float(slope.detach().abs().max()) < 1e-11:
+            return
+        moved = point.detach() - step.reshape(point.shape)
+        data[leaf] = namespace[leaf] = moved.requires_grad_()
+        torch.manual_seed(seed)
+        _run(declared, namespace, data, cut=False)
+    raise BadDeclaration(f"{where}: no point with gradient zero was found")
 
 
 @contextlib.contextmanager

@@ -170,7 +170,7 @@ _FORMULA = re.compile(
     r"|(?P<env>\\begin\s*\{(?P<name>" + DISPLAY_NAMES + r")(?P<star>\*?)\}"
     r".*?\\end\s*\{(?P=name)(?P=star)\})"
     r"|<script[^>]*math/tex;\s*mode=display[^>]*>(?P<script>.*?)</script>"
-    r"|(?<!\\)\$\$(?P<dollars>.*?)(?<!\\)\$\$"
+    r"|(?<!\\)\$\$(?P<dollars>.*?)(?<!\\)(?:\\\\)*\$\$"
     r"|(?<!\\)\\\\?\[(?!\d*\.?\d+\s*(?:pt|em|ex|mm|cm|in)\])(?P<square>.*?)(?<!\\)\\\\?\]"
     r"|(?<!\\)\\\\?\((?P<round>(?:(?!\n\s*\n).)*?)\\\\?\)"
     r"|\$`(?P<ticked>[^`]+)`\$"

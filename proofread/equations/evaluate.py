@@ -283,11 +283,13 @@ class Evaluator:
         if node.op == "hadamard":
             return self._hadamard(a, b)
         if node.op == "star":
-            if a.rank and b.rank and _same_entries(a, b):
-                return elementwise(a, b, torch.mul, strict=True, what="multiplied elementwise")
-            return multiply(a, b)
+            return self._star(a, b, node)
         if node.op == "outer":
             return self._outer(a, b)
+        if node.op == "inner":
+            both = elementwise(a.plain(), b.plain(), torch.mul, strict=True, what="multiplied")
+            axes = tuple(range(len(both.idx), both.data.dim()))
+            return Value(both.data.sum(axes) if axes else both.data, both.idx)
         if node.op == "dot" and a.rank == 1 and b.rank == 1 and a.row == b.row:
             return multiply(replace(a, row=False), replace(b, row=False))
         if self.layout.elementwise_product and a.rank and a.shape == b.shape:
@@ -297,11 +299,19 @@ class Evaluator:
     def _hadamard(self, a: Value, b: Value) -> Value:
         if self.layout.elementwise_derivative:
             a, b = _diagonal_of(a, b), _diagonal_of(b, a)
-        if a.row != b.row and a.rank == 1 and b.rank == 1:
-            pass  # one-dimensional arrays have no orientation that could differ entry by entry
-        return elementwise(
-            a.plain(), b.plain(), torch.mul, strict=True, what="multiplied elementwise"
-        )
+        return elementwise(a.plain(), b.plain(), torch.mul, what="multiplied elementwise")
+
+    def _star(self, a: Value, b: Value, node: m.Times) -> Value:
+        if a.rank and b.rank and a.shape == b.shape:
+            return elementwise(a, b, torch.mul, what="multiplied elementwise")
+        if a.rank == 2 and b.shape == a.shape[1:]:
+            raise Unreadable(
+                f"`*` between {value.say_shape(a.shape)} and {value.say_shape(b.shape)} can be "
+                "read in two ways",
+                node.pos,
+                r"write \odot for entry by entry, or nothing for the matrix product",
+            )
+        return multiply(a, b)
 
     def _outer(self, a: Value, b: Value) -> Value:
         if self.layout.otimes_elementwise:
@@ -727,10 +737,6 @@ def _columns_as_vectors(found: Value, num: int, den: int) -> tuple[Value, int, i
     shape = (max(over), max(under))
     lead = found.data.shape[: len(found.idx)]
     return Value(found.data.reshape((*lead, *shape)), found.idx), 1, 1
-
-
-def _same_entries(a: Value, b: Value) -> bool:
-    return a.shape == b.shape
 
 
 def _diagonal_of(one: Value, other: Value) -> Value:

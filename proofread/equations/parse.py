@@ -200,7 +200,13 @@ def parse_atom(latex: str, names: frozenset[str] = frozenset()) -> tree.Node:
 
 def normal(latex: str) -> str:
     """The text that positions count in: spelled-out fractions, mathematics out of prose."""
-    return _plain_fractions(_math_in_text(latex))
+    return _plain_fractions(_over(_math_in_text(latex)))
+
+
+def _over(latex: str) -> str:
+    r"""`{a \over b}` as a `\frac`."""
+    part = r"((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*?)"
+    return re.sub(r"\{" + part + r"\\over(?![A-Za-z])" + part + r"\}", r"{\\frac{\1}{\2}}", latex)
 
 
 def _plain_fractions(latex: str) -> str:

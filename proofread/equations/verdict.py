@@ -16,7 +16,22 @@ from .evaluate import Evaluator, Layout
 from .parse import parse
 from .problem import BadDeclaration, TooLong, Undefined, Unreadable
 from .reading import EQUAL, ORDER, Reader
-from .tree import Big, Display, Dots, Items, Name, Node, Num, Rel, Scripted, Sep, to_latex, walk
+from .tree import (
+    Big,
+    Display,
+    Dots,
+    Items,
+    Mark,
+    Name,
+    Node,
+    Num,
+    Product,
+    Rel,
+    Scripted,
+    Sep,
+    to_latex,
+    walk,
+)
 from .value import Value, check_same, say_shape, spread, transpose, union
 
 TOLERANCE = 1e-9
@@ -254,6 +269,8 @@ class Page:
             return made
         try:
             if op == "\\in":
+                if right is None:
+                    raise Unreadable("a side of the relation is empty")
                 made.left, made.space = reader.read(left), right
             else:
                 made.left, made.right = reader.read(left), reader.read(right)
@@ -287,7 +304,8 @@ class Page:
         entered: dict[int, set] = {}
         totals: dict[int, int] = {}
         comparisons = []
-        for number, world in enumerate(self.worlds or self.declared.worlds):
+        worlds = self.declared.fixed_worlds if _writes_sizes(link) else self.declared.worlds
+        for number, world in enumerate(self.worlds or worlds):
             machine = self._machine(world, number, reader, deadline, layout)
             if link.space is not None:
                 self._check_space(link, machine, reader)
@@ -405,28 +423,63 @@ class Page:
         return True
 
     def _stationary(self, link: Link, links, reader, deadline) -> str:
-        """`expression = 0`, where the expression is the gradient of a scalar of the forward."""
-        zero = isinstance(link.right, m.Const) and link.right.number == 0
-        if not zero or link.result.op not in EQUAL:
+        """Whether an equation says that the gradient of a scalar of the forward is zero.
+
+        Three forms do: `gradient = 0`; an equation whose sides differ by a multiple of the
+        gradient; and a leaf alone on the left, where the right side is where it rests.
+        """
+        if link.result.op not in EQUAL or link.left is None or self.declared.stationary:
             return ""
-        others = [x for x in links if x is not link]
-        if any(x.result.verdict != "holds" for x in others):
+        if any(other.result.verdict != "holds" for other in links if other is not link):
             return ""
         if isinstance(link.left, m.Partial):
-            return "holds where the gradient is zero (stationary)"
-        scalars = [
-            name
-            for name, data in self.declared.first_world.data.items()
-            if data.dim() == 0 and data.grad_fn is not None
-        ]
-        for scalar_name in scalars:
-            for leaf in self.declared.leaves:
-                gradient = m.Partial(m.Array(scalar_name), m.Array(leaf))
-                trial = Link(Equality("", "\\propto", ""), link.left, gradient, [])
-                self._run(trial, reader, deadline, Layout())
-                if trial.result.verdict == "holds":
-                    return f"holds where d{scalar_name}/d{leaf} is zero (stationary)"
+            return "holds where the gradient is zero (stationary)" if _zero(link.right) else ""
+        nodes = [node for side in (link.left, link.right) for node in m.walk(side)]
+        if any(isinstance(node, m.Partial) for node in nodes):
+            return ""
+        data = self.declared.first_world.data
+        named = [node.name for node in nodes if isinstance(node, m.Array)]
+        scalars = [n for n, d in data.items() if d.dim() == 0 and d.grad_fn is not None]
+        for leaf in dict.fromkeys(name for name in named if name in self.declared.leaves):
+            for scalar in scalars:
+                says = self._says_zero(link, scalar, leaf, reader, deadline)
+                if says or self._rests_at(link, scalar, leaf, reader, deadline):
+                    return f"holds where d{scalar}/d{leaf} is zero (stationary)"
         return ""
+
+    def _says_zero(self, link: Link, scalar: str, leaf: str, reader, deadline) -> bool:
+        """Whether the sides differ by a multiple of the gradient, whatever the data."""
+        gap = link.left if _zero(link.right) else m.Plus(((1, link.left), (-1, link.right)))
+        gradient = m.Partial(m.Array(scalar), m.Array(leaf))
+        ratios = []
+        for number, world in enumerate(self.declared.worlds[:2]):
+            machine = self._machine(world, number, reader, deadline, Layout())
+            try:
+                one, two = check_same(machine.value(gap), machine.value(gradient))
+            except Unreadable:
+                return False
+            if one.idx or two.idx or one.data.numel() < 2:
+                return False
+            ratios.append(_constant_ratio(one.data.reshape(1, -1), two.data.reshape(1, -1)))
+        if any(ratio is None for ratio in ratios):
+            return False
+        return abs(ratios[0] - ratios[1]) <= 1e-9 * abs(ratios[0])
+
+    def _rests_at(self, link: Link, scalar: str, leaf: str, reader, deadline) -> bool:
+        """Whether a leaf alone on the left equals the right side where the gradient is zero."""
+        right = {node for node in m.walk(link.right) if isinstance(node, m.Array)}
+        if link.left != m.Array(leaf) or m.Array(leaf) in right or not right:
+            return False
+        own = replace(self.declared, stationary={scalar: leaf})
+        try:
+            worlds = own.worlds
+        except Unreadable:
+            return False
+        page = Page(self.declared, worlds=worlds, conventions=False)
+        page.defined = self.defined
+        trial = Link(Equality("", link.result.op, ""), link.left, link.right, link.conditions)
+        page._run(trial, reader, deadline, Layout())
+        return trial.result.verdict == "holds" and not trial.result.vacuous
 
     # ---- definitions ----
 
@@ -539,7 +592,9 @@ def compare(left: Value, right: Value, where, op, machine, result, world) -> Com
     gap = (one - two).abs()
     if not torch.isfinite(one).all() or not torch.isfinite(two).all():
         raise Undefined("a value is infinite")
-    error = float(gap.max()) / scale if scale > 0 else 0.0
+    # What should be zero is zero only up to rounding, and at a stationary point up to Newton.
+    floor = 1.0 if world.declared.stationary else 1e-4
+    error = float(gap.max()) / max(scale, floor) if gap.numel() else 0.0
     place = int(gap.max(1).values.argmax())
     column = int(gap[place].argmax())
     flat = int(torch.nonzero(keep).reshape(-1)[place])
@@ -550,7 +605,7 @@ def compare(left: Value, right: Value, where, op, machine, result, world) -> Com
     holds = _relation_holds(op, one, two, error, scale)
     if op not in EQUAL:
         error = 0.0 if holds else error
-    tiny = bool(scale < 1e-13)
+    tiny = bool(scale < 1e-12)
     return Comparison(
         int(keep.sum()),
         error,
@@ -583,6 +638,7 @@ def _relation_holds(op, one, two, error, scale) -> bool:
 
 def _constant_ratio(one: torch.Tensor, two: torch.Tensor) -> float | None:
     """c with one = c * two at every entry, where there is one."""
+    one, two = one.detach(), two.detach()
     top = two.abs().max()
     if float(top) < 1e-13 or float(one.abs().max()) < 1e-13:
         return None
@@ -709,7 +765,7 @@ def _of_line(line: Items) -> list[Statement]:
         if not isinstance(part, Rel):
             conditional = conditional and not isinstance(part, Name)
             continue
-        if _counts_to(parts, at):
+        if _counts_to(parts, at) or _quantified(part):
             continue
         if found and (conditional or _only_indices(part)):
             if not _has_quantifier(part):
@@ -717,6 +773,14 @@ def _of_line(line: Items) -> list[Statement]:
             continue
         found.append(Statement(part))
     return found
+
+
+def _quantified(rel: Rel) -> bool:
+    """`\\forall j` says for which values something holds: for all, as is checked anyway."""
+    first = rel.sides[0]
+    if isinstance(first, Product):
+        first = first.factors[0].body
+    return isinstance(first, Mark) and first.text in {"\\forall", "\\exists"}
 
 
 def _counts_to(parts: Sequence[Node], at: int) -> bool:
@@ -830,6 +894,18 @@ def _einstein(link: Link, machine: Evaluator, sides):
     data = spread(right, (*keep, *extra), [machine.length(d) for d in (*keep, *extra)])
     axes = tuple(range(len(keep), len(keep) + len(extra)))
     return left, Value(data.sum(axes), keep)
+
+
+def _writes_sizes(link: Link) -> bool:
+    """Whether a side writes out a size: a matrix in full, or an entry such as x_3."""
+    for side in (link.left, link.right):
+        for node in m.walk(side) if side is not None else ():
+            if isinstance(node, m.Grid):
+                return True
+            slots = [*node.slots, node.last] if isinstance(node, m.At) else []
+            if any(isinstance(slot, m.Const) and slot.number > 1 for slot in slots):
+                return True
+    return False
 
 
 def _zero(node: m.Meaning | None) -> bool:
