@@ -6,6 +6,12 @@
     /// mutations
     ///
 
+    /// uncaught
+    ///
+
+    /// speed
+    ///
+
 Each table becomes a list of cards on a narrow screen, where `data-label` heads each value.
 """
 
@@ -103,7 +109,23 @@ class MutationsBlock(Block):
         return table(parent, headings, rows, caption)
 
 
-class SameBlock(Block):
+class SpeedBlock(Block):
+    NAME = "speed"
+
+    def on_create(self, parent: Element) -> Element:
+        result = read("equations")
+        rows = [
+            [name, f"{time['median']:.2f} s ({time['min']:.2f} to {time['max']:.2f})"]
+            for name, time in result["seconds"].items()
+        ]
+        caption = (
+            f"{result['rounds']} rounds. {result['processor']}, {result['threads']} threads, "
+            f"{version(result['torch'])}."
+        )
+        return table(parent, ["What is checked", "Median (min to max)"], rows, caption)
+
+
+class UncaughtBlock(Block):
     """Every edit that was not caught, one by one."""
 
     NAME = "uncaught"
@@ -127,7 +149,7 @@ class SameBlock(Block):
 
 class MeasuredExtension(BlocksExtension):
     def extendMarkdownBlocks(self, md, blocks) -> None:
-        for block in (LadderBlock, MutationsBlock, SameBlock):
+        for block in (LadderBlock, MutationsBlock, UncaughtBlock, SpeedBlock):
             blocks.register(block, self.getConfigs())
 
 
