@@ -128,6 +128,8 @@ class Leaf:
     value: object = None
 
 
+_IMPORTED: dict[Path, str] = {}
+
 Key = tuple[str, str, str]  # the name without scripts, its subscript, its superscript
 
 
@@ -161,6 +163,10 @@ class Declarations:
         return hashlib.sha256((text + self._code()).encode()).hexdigest()
 
     def _code(self) -> str:
+        found = self._modules()
+        return "\n".join(found[file] for file in sorted(found))
+
+    def _modules(self) -> dict[Path, str]:
         """The source of every module beside the page that the forward reaches by imports."""
         found: dict[Path, str] = {}
         waiting = [self._all_code()]
@@ -172,7 +178,16 @@ class Declarations:
                         if file not in found and file.is_file():
                             found[file] = file.read_text(encoding="utf-8")
                             waiting.append(found[file])
-        return "\n".join(found[file] for file in sorted(found))
+        return found
+
+    def _forget_changed_modules(self) -> None:
+        """Make Python import anew what changed since this process imported it."""
+        files = {file: text for file, text in self._modules().items()}
+        if any(_IMPORTED.get(file, text) != text for file, text in files.items()):
+            for name, module in list(sys.modules.items()):
+                if getattr(module, "__file__", None) and Path(module.__file__) in files:
+                    del sys.modules[name]
+        _IMPORTED.update(files)
 
     def _all_code(self) -> str:
         return "\n".join([self.forward, *self.functions.values()])
@@ -228,6 +243,7 @@ class Declarations:
 
     @cached_property
     def first_world(self) -> World:
+        self._forget_changed_modules()
         return draw(self, seed=0)
 
     @cached_property
@@ -625,15 +641,15 @@ def draw(
 
 def _sizes(declared: Declarations, grow: int) -> dict[str, int]:
     sizes: dict[str, int] = {}
-    named = set()
+    named: dict[str, None] = {}
     for leaf in declared.leaves.values():
         for part in (*leaf.shape, leaf.below):
-            named |= set(re.findall(r"[A-Za-z_]\w*", part))
+            named |= dict.fromkeys(re.findall(r"[A-Za-z_]\w*", part))
     for span in declared.indices.values():
         if isinstance(span, str) and span.isidentifier():
-            named.add(span)
+            named[span] = None
     free = [n for n in DEFAULT_SIZES if n not in declared.sizes.values()]
-    for name in [*declared.sizes, *sorted(named - set(declared.sizes))]:
+    for name in [*declared.sizes, *(name for name in named if name not in declared.sizes)]:
         given = declared.sizes.get(name)
         if given is None:
             given = free.pop(0) if free else 12
@@ -790,7 +806,7 @@ def _settle(declared, namespace, data, scalar: str, leaf: str, seed: int) -> Non
 def _importing(roots: list[Path]):
     """Let the forward import modules that lie beside the page."""
     added = [str(root) for root in roots if str(root) not in sys.path]
-    sys.path.extend(added)
+    sys.path[:0] = added
     importlib.invalidate_caches()
     try:
         yield

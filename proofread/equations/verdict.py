@@ -433,7 +433,11 @@ class Page:
         if any(other.result.verdict != "holds" for other in links if other is not link):
             return ""
         if isinstance(link.left, m.Partial):
-            return "holds where the gradient is zero (stationary)" if _zero(link.right) else ""
+            of = link.left.of
+            known = isinstance(of, m.Array) and self.declared.first_world.data[of.name].dim() == 0
+            if known and _zero(link.right):
+                return "holds where the gradient is zero (stationary)"
+            return ""
         nodes = [node for side in (link.left, link.right) for node in m.walk(side)]
         if any(isinstance(node, m.Partial) for node in nodes):
             return ""
