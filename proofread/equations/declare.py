@@ -64,6 +64,7 @@ KINDS = frozenset(
 )
 CONVENTIONS = {
     "denominator-layout": "the Jacobian of a vector by a vector is transposed",
+    "numerator-layout": "the gradient of a scalar by a matrix is transposed",
     "einstein": "an index that a term repeats is summed",
     "direct-partial": "a partial holds the other arguments of the forward's line fixed",
     "stationary": "the equation holds where the gradient is zero",

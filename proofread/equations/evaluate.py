@@ -22,6 +22,7 @@ class Layout:
     """Another reading of derivatives or indices, to try where the page's own fails."""
 
     denominator: bool = False
+    numerator: bool = False
     einstein: bool = False
     direct: bool = False
     otimes_elementwise: bool = False
@@ -533,6 +534,8 @@ class Evaluator:
         found, rank, den = _columns_as_vectors(found, rank, den)
         if node.transposed and den == 2:
             found = Value(found.data.mT, found.idx)
+        if self.layout.numerator and rank == 0 and den == 2:
+            return Value(found.data.mT, found.idx)
         if self.layout.denominator and rank >= 1 and den >= 1:
             n = len(found.idx)
             order = [*range(n), *range(n + rank, n + rank + den), *range(n, n + rank)]

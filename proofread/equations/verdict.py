@@ -100,6 +100,7 @@ class Chain:
     convention: str = ""
     pos: int | None = None
     defines: str = ""
+    timed_out: bool = False
 
     @property
     def vacuous(self) -> str:
@@ -249,6 +250,7 @@ class Page:
         names = self.declared.conventions
         return Layout(
             denominator="denominator-layout" in names,
+            numerator="numerator-layout" in names,
             einstein="einstein" in names,
             direct="direct-partial" in names,
             otimes_elementwise="otimes-elementwise" in names,
@@ -310,9 +312,10 @@ class Page:
             if link.space is not None:
                 self._check_space(link, machine, reader)
                 continue
-            sides = machine.value(link.left), machine.value(link.right)
+            left, right = link.left, link.right
             if layout.einstein:
-                sides = _einstein(link, machine, sides)
+                left, right = summed(left, _dims(right)), summed(right, _dims(left))
+            sides = machine.value(left), machine.value(right)
             where = [machine.value(c) for c in link.conditions]
             comparisons.append(compare(*sides, where, result.op, machine, result, world))
             for key, taken in machine.branches.items():
@@ -888,16 +891,20 @@ def _space_shape(space: Node, reader: Reader, machine) -> tuple[int, ...] | None
     return tuple(found)
 
 
-def _einstein(link: Link, machine: Evaluator, sides):
-    """Sum the indices that one side repeats and the other does not have."""
-    left, right = sides
-    extra = [d for d in right.idx if d not in left.idx and _repeated(link.right, d)]
-    if not extra:
-        raise Undefined("no index is repeated on the right alone")
-    keep = tuple(d for d in right.idx if d not in extra)
-    data = spread(right, (*keep, *extra), [machine.length(d) for d in (*keep, *extra)])
-    axes = tuple(range(len(keep), len(keep) + len(extra)))
-    return left, Value(data.sum(axes), keep)
+def _dims(node: m.Meaning) -> list[str]:
+    """The indices of a side, as often as they occur, without those that its sums bind."""
+    found = [part.dim for part in m.walk(node) if isinstance(part, m.IndexOf)]
+    bound = {dim for part in m.walk(node) if isinstance(part, m.Over) for dim in part.dims}
+    return [dim for dim in found if dim not in bound]
+
+
+def summed(node: m.Meaning, keep: Sequence[str]) -> m.Meaning:
+    """Einstein's reading: each term summed over what it repeats and the other side lacks."""
+    if isinstance(node, m.Plus):
+        return m.Plus(tuple((sign, summed(term, keep)) for sign, term in node.terms))
+    found = _dims(node)
+    twice = tuple(d for d in dict.fromkeys(found) if found.count(d) > 1 and d not in keep)
+    return m.Over("sum", twice, node) if twice else node
 
 
 def _writes_sizes(link: Link) -> bool:
@@ -916,16 +923,9 @@ def _zero(node: m.Meaning | None) -> bool:
     return isinstance(node, m.Const) and node.number == 0
 
 
-def _repeated(node: m.Meaning, dim: str) -> bool:
-    """Whether every term of a side has the index twice."""
-    if isinstance(node, m.Plus):
-        return all(_repeated(term, dim) for _, term in node.terms)
-    count = sum(isinstance(part, m.IndexOf) and part.dim == dim for part in m.walk(node))
-    return count >= 2
-
-
 def _refused(latex: str, problem: Unreadable) -> Chain:
-    return Chain(latex, "unreadable", reason=str(problem), pos=problem.pos)
+    late = isinstance(problem, TooLong)
+    return Chain(latex, "unreadable", reason=str(problem), pos=problem.pos, timed_out=late)
 
 
 def _refuse(result: Equality, problem: Unreadable) -> None:
