@@ -258,6 +258,17 @@ class Declarations:
         return tuple(worlds)
 
     @cached_property
+    def many_worlds(self) -> tuple[World, ...]:
+        """Further draws, for formulas whose value hangs on few decisions."""
+        further = []
+        for seed in range(3, 12):
+            try:
+                further.append(draw(self, seed, grow=seed % 2))
+            except Unreadable:
+                further.append(draw(self, seed))
+        return (*self.worlds, *further)
+
+    @cached_property
     def fixed_worlds(self) -> tuple[World, ...]:
         """Draws at the declared sizes alone, for formulas that write a size out."""
         return (*self.worlds[:2], draw(self, seed=2))

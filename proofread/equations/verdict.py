@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 import torch
@@ -132,11 +132,11 @@ class Chain:
 
 @dataclass(frozen=True)
 class DefinedSymbol:
-    """A symbol that an equation of the page defines."""
+    """A symbol that an equation of the page defines, and how to evaluate it in a world."""
 
     name: str
     rank: int
-    values: tuple[Value, ...] = field(compare=False, default=())
+    value_in: Callable[[World], Value] = field(compare=False)
 
 
 @dataclass
@@ -306,9 +306,8 @@ class Page:
         entered: dict[int, set] = {}
         totals: dict[int, int] = {}
         comparisons = []
-        worlds = self.declared.fixed_worlds if _writes_sizes(link) else self.declared.worlds
-        for number, world in enumerate(self.worlds or worlds):
-            machine = self._machine(world, number, reader, deadline, layout)
+        for world in self.worlds or self._draws_for(link):
+            machine = self._machine(world, reader, deadline, layout)
             if link.space is not None:
                 self._check_space(link, machine, reader)
                 continue
@@ -329,8 +328,26 @@ class Page:
         if result.verdict == "holds":
             result.vacuous = _vacuous(link, comparisons, entered, totals)
 
-    def _machine(self, world, number, reader, deadline, layout) -> Evaluator:
-        values = {d.name: d.values[number] for d in self.defined.values()}
+    def _draws_for(self, link: Link) -> tuple[World, ...]:
+        """The draws that a relation needs: more where it asks yes or no of the data."""
+        if _writes_sizes(link):
+            return self.declared.fixed_worlds
+        return self.declared.many_worlds if self._decides(link) else self.declared.worlds
+
+    def _decides(self, link: Link) -> bool:
+        for side in (link.left, link.right, *link.conditions):
+            for node in m.walk(side) if side is not None else ():
+                if isinstance(node, m.Compare) and any(
+                    isinstance(part, m.Array | m.Defined) for part in m.walk(node)
+                ):
+                    return True
+                leaf = self.declared.leaves.get(node.name) if isinstance(node, m.Array) else None
+                if leaf is not None and leaf.kind in {"index", "one-hot", "boolean"}:
+                    return True
+        return False
+
+    def _machine(self, world, reader, deadline, layout) -> Evaluator:
+        values = {d.name: d.value_in(world) for d in self.defined.values()}
         return Evaluator(
             world,
             reader.ranges,
@@ -459,8 +476,8 @@ class Page:
         gap = link.left if _zero(link.right) else m.Plus(((1, link.left), (-1, link.right)))
         gradient = m.Partial(m.Array(scalar), m.Array(leaf))
         ratios = []
-        for number, world in enumerate(self.declared.worlds[:2]):
-            machine = self._machine(world, number, reader, deadline, Layout())
+        for world in self.declared.worlds[:2]:
+            machine = self._machine(world, reader, deadline, Layout())
             try:
                 one, two = check_same(machine.value(gap), machine.value(gradient))
             except Unreadable:
@@ -510,20 +527,30 @@ class Page:
         key = _key_of(text, self.declared.words)
         right = reader.read(statement.rel.sides[1])
         letters = _subscript_letters(target, key)
-        values = []
-        for number, world in enumerate(self.worlds or self.declared.worlds):
-            machine = self._machine(world, number, reader, deadline, self._declared_layout())
+        dims = [reader.free.get(letter, letter) for letter in letters]
+        before = dict(self.defined)
+
+        def value_in(world: World) -> Value:
+            machine = Evaluator(
+                world,
+                reader.ranges,
+                {d.name: d.value_in(world) for d in before.values()},
+                self.declared.base,
+                self._declared_layout(),
+                limited=frozenset(reader.limited),
+            )
             found = machine.value(right)
-            dims = [reader.free.get(letter, letter) for letter in letters]
             missing = [d for d in found.idx if d not in dims]
             if missing:
                 raise Unreadable(
                     f"`{text}` is defined with the free index `{missing[0]}` on the right alone"
                 )
             sizes = [machine.length(d) for d in dims]
-            values.append(Value(spread(found, tuple(dims), sizes)))
-        rank = values[0].data.dim()
-        self.defined[key] = DefinedSymbol(text, rank, tuple(values))
+            return Value(spread(found, tuple(dims), sizes))
+
+        symbol = DefinedSymbol(text, 0, value_in)
+        rank = symbol.value_in(self.declared.first_world).data.dim()
+        self.defined[key] = replace(symbol, rank=rank)
 
 
 def _continued(display: Display, before: Display) -> Display:
