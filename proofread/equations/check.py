@@ -270,7 +270,8 @@ class _Checker:
         chains = self.cache.get(key)
         if chains is None:
             chains = self._check(found, declared, before)
-            self.cache.put(key, chains)
+            if not any(chain.timed_out for chain in chains):
+                self.cache.put(key, chains)
         if declared.defines:
             # What this formula may define is part of what later ones depend on.
             history.append(found.latex)
@@ -294,7 +295,9 @@ class _Checker:
             try:
                 return page.check(found.latex, before)
             except TooLong as problem:
-                return [Chain(found.latex.strip(), "unreadable", reason=str(problem))]
+                chain = Chain(found.latex.strip(), "unreadable", reason=str(problem))
+                chain.timed_out = True
+                return [chain]
 
 
 def _with_orders(declared: Declarations, found: Found) -> Declarations:

@@ -65,6 +65,7 @@ KINDS = frozenset(
 )
 CONVENTIONS = {
     "denominator-layout": "the Jacobian of a vector by a vector is transposed",
+    "numerator-layout": "the gradient of a scalar by a matrix is transposed",
     "einstein": "an index that a term repeats is summed",
     "direct-partial": "a partial holds the other arguments of the forward's line fixed",
     "stationary": "the equation holds where the gradient is zero",
@@ -129,6 +130,8 @@ class Leaf:
     value: object = None
 
 
+_IMPORTED: dict[Path, str] = {}
+
 Key = tuple[str, str, str]  # the name without scripts, its subscript, its superscript
 
 
@@ -163,6 +166,10 @@ class Declarations:
         return hashlib.sha256((text + self._code()).encode()).hexdigest()
 
     def _code(self) -> str:
+        found = self._modules()
+        return "\n".join(found[file] for file in sorted(found))
+
+    def _modules(self) -> dict[Path, str]:
         """The source of every module beside the page that the forward reaches by imports."""
         found: dict[Path, str] = {}
         waiting = [self._all_code()]
@@ -174,7 +181,16 @@ class Declarations:
                         if file not in found and file.is_file():
                             found[file] = file.read_text(encoding="utf-8")
                             waiting.append(found[file])
-        return "\n".join(found[file] for file in sorted(found))
+        return found
+
+    def _forget_changed_modules(self) -> None:
+        """Make Python import anew what changed since this process imported it."""
+        files = {file: text for file, text in self._modules().items()}
+        if any(_IMPORTED.get(file, text) != text for file, text in files.items()):
+            for name, module in list(sys.modules.items()):
+                if getattr(module, "__file__", None) and Path(module.__file__) in files:
+                    del sys.modules[name]
+        _IMPORTED.update(files)
 
     def _all_code(self) -> str:
         return "\n".join([self.forward, *self.functions.values()])
@@ -230,6 +246,7 @@ class Declarations:
 
     @cached_property
     def first_world(self) -> World:
+        self._forget_changed_modules()
         return draw(self, seed=0)
 
     @cached_property
@@ -241,6 +258,17 @@ class Declarations:
         except Unreadable:
             worlds.append(draw(self, seed=2))
         return tuple(worlds)
+
+    @cached_property
+    def many_worlds(self) -> tuple[World, ...]:
+        """Further draws, for formulas whose value hangs on few decisions."""
+        further = []
+        for seed in range(3, 12):
+            try:
+                further.append(draw(self, seed, grow=seed % 2))
+            except Unreadable:
+                further.append(draw(self, seed))
+        return (*self.worlds, *further)
 
     @cached_property
     def fixed_worlds(self) -> tuple[World, ...]:
@@ -634,15 +662,15 @@ def draw(
 
 def _sizes(declared: Declarations, grow: int) -> dict[str, int]:
     sizes: dict[str, int] = {}
-    named = set()
+    named: dict[str, None] = {}
     for leaf in declared.leaves.values():
         for part in (*leaf.shape, leaf.below):
-            named |= set(re.findall(r"[A-Za-z_]\w*", part))
+            named |= dict.fromkeys(re.findall(r"[A-Za-z_]\w*", part))
     for span in declared.indices.values():
         if isinstance(span, str) and span.isidentifier():
-            named.add(span)
+            named[span] = None
     free = [n for n in DEFAULT_SIZES if n not in declared.sizes.values()]
-    for name in [*declared.sizes, *sorted(named - set(declared.sizes))]:
+    for name in [*declared.sizes, *(name for name in named if name not in declared.sizes)]:
         given = declared.sizes.get(name)
         if given is None:
             given = free.pop(0) if free else 12
@@ -799,7 +827,7 @@ def _settle(declared, namespace, data, scalar: str, leaf: str, seed: int) -> Non
 def _importing(roots: list[Path]):
     """Let the forward import modules that lie beside the page."""
     added = [str(root) for root in roots if str(root) not in sys.path]
-    sys.path.extend(added)
+    sys.path[:0] = added
     importlib.invalidate_caches()
     try:
         yield

@@ -22,6 +22,7 @@ class Layout:
     """Another reading of derivatives or indices, to try where the page's own fails."""
 
     denominator: bool = False
+    numerator: bool = False
     einstein: bool = False
     direct: bool = False
     otimes_elementwise: bool = False
@@ -256,27 +257,15 @@ class Evaluator:
     # ---- arithmetic ----
 
     def _plus(self, node: m.Plus) -> Value:
-        total = None
+        terms = []
         for sign, term in node.terms:
             one = self.value(term)
             if sign < 0:
-                one = replace(one, data=-one.data)
-            if total is None:
-                total = one
-            elif total.like == "eye" or one.like == "eye":
-                total = self._with_identity(total, one)
-            else:
-                total = elementwise(total, one, torch.add)
-        return total if len(node.terms) == 1 else total.plain()
-
-    def _with_identity(self, a: Value, b: Value) -> Value:
-        eye, other = (a, b) if a.like == "eye" else (b, a)
-        if other.like == "eye":
-            return replace(a, data=a.data + b.data)
-        if other.rank != 2 or other.shape[0] != other.shape[1]:
-            raise Undefined(f"an identity can't be added to {value.say_shape(other.shape)}")
-        full = eye.data * torch.eye(other.shape[0], dtype=torch.float64)
-        return elementwise(Value(full), other, torch.add)
+                parts = tuple(replace(part, data=-part.data) for part in one.parts)
+                one = replace(one, data=-one.data, parts=parts)
+            terms.append(one)
+        total = value.add(terms)
+        return total if len(terms) == 1 else total.plain()
 
     def _times(self, node: m.Times) -> Value:
         a, b = self.value(node.left), self.value(node.right)
@@ -542,6 +531,8 @@ class Evaluator:
         found, rank, den = _columns_as_vectors(found, rank, den)
         if node.transposed and den == 2:
             found = Value(found.data.mT, found.idx)
+        if self.layout.numerator and rank == 0 and den == 2:
+            return Value(found.data.mT, found.idx)
         if self.layout.denominator and rank >= 1 and den >= 1:
             n = len(found.idx)
             order = [*range(n), *range(n + rank, n + rank + den), *range(n, n + rank)]

@@ -200,7 +200,19 @@ def parse_atom(latex: str, names: frozenset[str] = frozenset()) -> tree.Node:
 
 def normal(latex: str) -> str:
     """The text that positions count in: spelled-out fractions, mathematics out of prose."""
-    return _plain_fractions(_over(_math_in_text(latex)))
+    return _plain_fractions(_over(_math_in_text(latex.translate(_SIGNS))))
+
+
+_SIGNS = str.maketrans(
+    {
+        "∂": r"\partial ", "∇": r"\nabla ", "·": r"\cdot ", "⋅": r"\cdot ", "×": r"\times ",
+        "⊙": r"\odot ", "∘": r"\circ ", "⊗": r"\otimes ", "≤": r"\le ", "≥": r"\ge ",
+        "≠": r"\ne ", "≈": r"\approx ", "∈": r"\in ", "→": r"\to ", "←": r"\leftarrow ",
+        "⇒": r"\Rightarrow ", "∑": r"\sum ", "∏": r"\prod ", "∞": r"\infty ", "⊤": r"\top ",
+        "∀": r"\forall ", "⋯": r"\cdots ", "⋮": r"\vdots ", "⋱": r"\ddots ", "\u00a0": " ",
+        "\u200b": "", "ℓ": r"\ell ", "²": "^2",
+    }
+)  # fmt: skip
 
 
 def _over(latex: str) -> str:
@@ -367,21 +379,21 @@ def _pair_bars(tokens: list[Token]) -> list[Token]:
         (("NORMBAR", "LEFTNORM", "RIGHTNORM"), "NORMOPEN", "NORMCLOSE"),
         (("BAR", "LEFTBAR", "RIGHTBAR"), "ABSOPEN", "ABSCLOSE"),
     ):
-        depth, waiting = 0, []
+        inside, waiting = [0], []
         for at, token in enumerate(out):
             if token.type in _OPENERS:
-                depth += 1
-            elif token.type in _CLOSERS:
-                depth -= 1
+                inside.append(at)
+            elif token.type in _CLOSERS and len(inside) > 1:
+                inside.pop()
             elif token.type in kinds:
                 left, right = token.type.startswith("LEFT"), token.type.startswith("RIGHT")
-                match = next((w for w in reversed(waiting) if w[0] == depth), None)
+                match = next((w for w in reversed(waiting) if w[0] == inside[-1]), None)
                 if match and not left:
                     waiting.remove(match)
                     out[match[1]] = Token.new_borrow_pos(opened, "|", out[match[1]])
                     out[at] = Token.new_borrow_pos(closed, "|", token)
                 elif not right:
-                    waiting.append((depth, at))
+                    waiting.append((inside[-1], at))
         for _, at in waiting:
             out[at] = Token.new_borrow_pos("MID", "|" if opened == "ABSOPEN" else "\\|", out[at])
     return out
@@ -615,8 +627,9 @@ class _Builder(Transformer):
         return "sub", arg
 
     def sup(self, _, arg):
-        if arg.parts and all(isinstance(p, tree.Mark) and "prime" in p.text for p in arg.parts):
-            return "primes", len(arg.parts)
+        marks = [part.text for part in arg.parts if isinstance(part, tree.Mark)]
+        if marks and len(marks) == len(arg.parts) and all(_is_prime(text) for text in marks):
+            return "primes", sum(1 if text == "\\prime" else len(text) for text in marks)
         return "sup", arg
 
     def subdigit(self, token):
@@ -695,6 +708,10 @@ class _Builder(Transformer):
 
     def row(self, *cells):
         return tuple(cell for cell in cells if isinstance(cell, tree.Items))
+
+
+def _is_prime(text: str) -> bool:
+    return text == "\\prime" or not text.strip("'′")
 
 
 def _without_primes(sup: tree.Items) -> tuple[tree.Items, int]:

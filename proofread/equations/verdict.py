@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 import torch
@@ -100,6 +100,7 @@ class Chain:
     convention: str = ""
     pos: int | None = None
     defines: str = ""
+    timed_out: bool = False
 
     @property
     def vacuous(self) -> str:
@@ -131,11 +132,11 @@ class Chain:
 
 @dataclass(frozen=True)
 class DefinedSymbol:
-    """A symbol that an equation of the page defines."""
+    """A symbol that an equation of the page defines, and how to evaluate it in a world."""
 
     name: str
     rank: int
-    values: tuple[Value, ...] = field(compare=False, default=())
+    value_in: Callable[[World], Value] = field(compare=False)
 
 
 @dataclass
@@ -249,6 +250,7 @@ class Page:
         names = self.declared.conventions
         return Layout(
             denominator="denominator-layout" in names,
+            numerator="numerator-layout" in names,
             einstein="einstein" in names,
             direct="direct-partial" in names,
             otimes_elementwise="otimes-elementwise" in names,
@@ -304,15 +306,15 @@ class Page:
         entered: dict[int, set] = {}
         totals: dict[int, int] = {}
         comparisons = []
-        worlds = self.declared.fixed_worlds if _writes_sizes(link) else self.declared.worlds
-        for number, world in enumerate(self.worlds or worlds):
-            machine = self._machine(world, number, reader, deadline, layout)
+        for world in self.worlds or self._draws_for(link):
+            machine = self._machine(world, reader, deadline, layout)
             if link.space is not None:
                 self._check_space(link, machine, reader)
                 continue
-            sides = machine.value(link.left), machine.value(link.right)
+            left, right = link.left, link.right
             if layout.einstein:
-                sides = _einstein(link, machine, sides)
+                left, right = summed(left, _dims(right)), summed(right, _dims(left))
+            sides = machine.value(left), machine.value(right)
             where = [machine.value(c) for c in link.conditions]
             comparisons.append(compare(*sides, where, result.op, machine, result, world))
             for key, taken in machine.branches.items():
@@ -326,8 +328,26 @@ class Page:
         if result.verdict == "holds":
             result.vacuous = _vacuous(link, comparisons, entered, totals)
 
-    def _machine(self, world, number, reader, deadline, layout) -> Evaluator:
-        values = {d.name: d.values[number] for d in self.defined.values()}
+    def _draws_for(self, link: Link) -> tuple[World, ...]:
+        """The draws that a relation needs: more where it asks yes or no of the data."""
+        if _writes_sizes(link):
+            return self.declared.fixed_worlds
+        return self.declared.many_worlds if self._decides(link) else self.declared.worlds
+
+    def _decides(self, link: Link) -> bool:
+        for side in (link.left, link.right, *link.conditions):
+            for node in m.walk(side) if side is not None else ():
+                if isinstance(node, m.Compare) and any(
+                    isinstance(part, m.Array | m.Defined) for part in m.walk(node)
+                ):
+                    return True
+                leaf = self.declared.leaves.get(node.name) if isinstance(node, m.Array) else None
+                if leaf is not None and leaf.kind in {"index", "one-hot", "boolean"}:
+                    return True
+        return False
+
+    def _machine(self, world, reader, deadline, layout) -> Evaluator:
+        values = {d.name: d.value_in(world) for d in self.defined.values()}
         return Evaluator(
             world,
             reader.ranges,
@@ -433,7 +453,11 @@ class Page:
         if any(other.result.verdict != "holds" for other in links if other is not link):
             return ""
         if isinstance(link.left, m.Partial):
-            return "holds where the gradient is zero (stationary)" if _zero(link.right) else ""
+            of = link.left.of
+            known = isinstance(of, m.Array) and self.declared.first_world.data[of.name].dim() == 0
+            if known and _zero(link.right):
+                return "holds where the gradient is zero (stationary)"
+            return ""
         nodes = [node for side in (link.left, link.right) for node in m.walk(side)]
         if any(isinstance(node, m.Partial) for node in nodes):
             return ""
@@ -452,8 +476,8 @@ class Page:
         gap = link.left if _zero(link.right) else m.Plus(((1, link.left), (-1, link.right)))
         gradient = m.Partial(m.Array(scalar), m.Array(leaf))
         ratios = []
-        for number, world in enumerate(self.declared.worlds[:2]):
-            machine = self._machine(world, number, reader, deadline, Layout())
+        for world in self.declared.worlds[:2]:
+            machine = self._machine(world, reader, deadline, Layout())
             try:
                 one, two = check_same(machine.value(gap), machine.value(gradient))
             except Unreadable:
@@ -503,20 +527,30 @@ class Page:
         key = _key_of(text, self.declared.words)
         right = reader.read(statement.rel.sides[1])
         letters = _subscript_letters(target, key)
-        values = []
-        for number, world in enumerate(self.worlds or self.declared.worlds):
-            machine = self._machine(world, number, reader, deadline, self._declared_layout())
+        dims = [reader.free.get(letter, letter) for letter in letters]
+        before = dict(self.defined)
+
+        def value_in(world: World) -> Value:
+            machine = Evaluator(
+                world,
+                reader.ranges,
+                {d.name: d.value_in(world) for d in before.values()},
+                self.declared.base,
+                self._declared_layout(),
+                limited=frozenset(reader.limited),
+            )
             found = machine.value(right)
-            dims = [reader.free.get(letter, letter) for letter in letters]
             missing = [d for d in found.idx if d not in dims]
             if missing:
                 raise Unreadable(
                     f"`{text}` is defined with the free index `{missing[0]}` on the right alone"
                 )
             sizes = [machine.length(d) for d in dims]
-            values.append(Value(spread(found, tuple(dims), sizes)))
-        rank = values[0].data.dim()
-        self.defined[key] = DefinedSymbol(text, rank, tuple(values))
+            return Value(spread(found, tuple(dims), sizes))
+
+        symbol = DefinedSymbol(text, 0, value_in)
+        rank = symbol.value_in(self.declared.first_world).data.dim()
+        self.defined[key] = replace(symbol, rank=rank)
 
 
 def _continued(display: Display, before: Display) -> Display:
@@ -884,16 +918,20 @@ def _space_shape(space: Node, reader: Reader, machine) -> tuple[int, ...] | None
     return tuple(found)
 
 
-def _einstein(link: Link, machine: Evaluator, sides):
-    """Sum the indices that one side repeats and the other does not have."""
-    left, right = sides
-    extra = [d for d in right.idx if d not in left.idx and _repeated(link.right, d)]
-    if not extra:
-        raise Undefined("no index is repeated on the right alone")
-    keep = tuple(d for d in right.idx if d not in extra)
-    data = spread(right, (*keep, *extra), [machine.length(d) for d in (*keep, *extra)])
-    axes = tuple(range(len(keep), len(keep) + len(extra)))
-    return left, Value(data.sum(axes), keep)
+def _dims(node: m.Meaning) -> list[str]:
+    """The indices of a side, as often as they occur, without those that its sums bind."""
+    found = [part.dim for part in m.walk(node) if isinstance(part, m.IndexOf)]
+    bound = {dim for part in m.walk(node) if isinstance(part, m.Over) for dim in part.dims}
+    return [dim for dim in found if dim not in bound]
+
+
+def summed(node: m.Meaning, keep: Sequence[str]) -> m.Meaning:
+    """Einstein's reading: each term summed over what it repeats and the other side lacks."""
+    if isinstance(node, m.Plus):
+        return m.Plus(tuple((sign, summed(term, keep)) for sign, term in node.terms))
+    found = _dims(node)
+    twice = tuple(d for d in dict.fromkeys(found) if found.count(d) > 1 and d not in keep)
+    return m.Over("sum", twice, node) if twice else node
 
 
 def _writes_sizes(link: Link) -> bool:
@@ -912,16 +950,9 @@ def _zero(node: m.Meaning | None) -> bool:
     return isinstance(node, m.Const) and node.number == 0
 
 
-def _repeated(node: m.Meaning, dim: str) -> bool:
-    """Whether every term of a side has the index twice."""
-    if isinstance(node, m.Plus):
-        return all(_repeated(term, dim) for _, term in node.terms)
-    count = sum(isinstance(part, m.IndexOf) and part.dim == dim for part in m.walk(node))
-    return count >= 2
-
-
 def _refused(latex: str, problem: Unreadable) -> Chain:
-    return Chain(latex, "unreadable", reason=str(problem), pos=problem.pos)
+    late = isinstance(problem, TooLong)
+    return Chain(latex, "unreadable", reason=str(problem), pos=problem.pos, timed_out=late)
 
 
 def _refuse(result: Equality, problem: Unreadable) -> None:
