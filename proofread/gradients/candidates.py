@@ -400,8 +400,9 @@ def _mul(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
     if step.role == "count":
         yield from _count(e, i, step)
     elif step.role in ("const", "power"):
+        also = ("missing_mean",) if _may_be_count(e, factor) else ()
         yield e.instead(
-            i, "missing_scale_factor", f"the factor {named} {here} is left out", LOCAL, drop
+            i, "missing_scale_factor", f"the factor {named} {here} is left out", LOCAL, drop, also
         )
         # 1/d for 1/sqrt(d) is another constant rather than the same one twice.
         rooted = not isinstance(factor, Ref) and _is_root(factor)
@@ -468,6 +469,10 @@ def _mul(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
         )
     else:
         yield from _operand(e, i, step, named, here, drop, twice)
+
+
+def _may_be_count(e: Enumeration, factor) -> bool:
+    return not isinstance(factor, Ref) and bool(factor) and round(1 / factor, 9) in e.sizes
 
 
 def _is_root(factor: float) -> bool:
@@ -860,11 +865,13 @@ def _mm(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
 
 
 def _summed_mm(e: Enumeration, i: int, inner: int, here: str) -> Iterator[Candidate]:
-    for said, rows in (("last", slice(-1, None)), ("first", slice(0, 1))):
+    blocks = [1, *sorted(k for k in e.sizes if inner % k == 0 and k < inner)]
+    pieces = [("last", slice(-k, None)) for k in blocks] + [("first", slice(k)) for k in blocks]
+    for said, rows in pieces:
         yield e.instead(
             i,
             "overwrite_not_accumulate",
-            f"only the {said} of {inner} rows counts {here}",
+            f"only the {said} of the {inner} rows count {here}",
             LOCAL,
             lambda x, y, r=rows: x[..., r] @ y[..., r, :],
         )

@@ -36,12 +36,12 @@ def relative_error(actual: Tensor, expected: Tensor) -> float:
 
 
 def same(actual: Tensor, expected: Tensor, tolerance: float) -> bool:
-    """Tell whether shapes are equal and values too, to within the tolerance."""
+    """Tell whether shapes are equal and values finite and equal, to within the tolerance."""
     if actual.shape != expected.shape:
         return False
     difference = (actual - expected).abs().max()
     scale = torch.maximum(actual.abs().max(), expected.abs().max())
-    return bool(difference <= tolerance * scale)  # false where either is NaN
+    return bool(difference <= tolerance * scale) and bool(scale.isfinite())
 
 
 def ratio(actual: Tensor, expected: Tensor, tolerance: float) -> float | None:

@@ -10,19 +10,26 @@ from torch import Tensor
 
 
 def redraw(
-    inputs: Mapping[str, Any], seed: int, sizes: Mapping[int, int] | None = None
+    inputs: Mapping[str, Any],
+    seed: int,
+    sizes: Mapping[int, int] | None = None,
+    dtype: torch.dtype | None = None,
 ) -> dict[str, Any]:
     """Draw inputs like the given ones; `sizes` maps an axis size to its new size.
 
     What looks special about a tensor is kept: whole numbers, a mask of two values, positive
-    values, probabilities whose rows sum to 1.
+    values, probabilities whose rows sum to 1. Floating tensors come in `dtype`, or their own.
     """
     generator = torch.Generator().manual_seed(seed)
     sizes = sizes or {}
     return {
-        name: _like(value, generator, sizes) if isinstance(value, Tensor) else value
+        name: _cast(_like(value, generator, sizes), dtype) if isinstance(value, Tensor) else value
         for name, value in inputs.items()
     }
+
+
+def _cast(value: Tensor, dtype: torch.dtype | None) -> Tensor:
+    return value.to(dtype) if dtype and value.is_floating_point() else value
 
 
 def _like(value: Tensor, generator: torch.Generator, sizes: Mapping[int, int]) -> Tensor:
@@ -59,16 +66,20 @@ def _tiled(value: Tensor, shape: tuple[int, ...]) -> Tensor:
     return value.clone()
 
 
-def other_sizes(inputs: Mapping[str, Any], wrt: str) -> Iterator[dict[int, int]]:
-    """Yield ways to change the sizes: all at once, then each alone."""
-    sizes = sorted(
-        {s for v in inputs.values() if isinstance(v, Tensor) for s in v.shape if s > 1}
-        | {s for s in inputs[wrt].shape}
-    )
+def other_sizes(inputs: Mapping[str, Any]) -> Iterator[dict[int, int]]:
+    """Yield ways to change the sizes: all at once, the 1 of a single row alone, then each alone.
+
+    Equal sizes stay equal; a size 1 may be an axis to broadcast, so it is also left as it is.
+    """
+    sizes = sorted({s for v in inputs.values() if isinstance(v, Tensor) for s in v.shape})
     new, taken = {}, 2
     for size in sizes:
         taken = max(taken + 1, size + 1)
         new[size] = taken
     yield new
+    if 1 in new:
+        yield {1: taken + 1}
+        yield {size: other for size, other in new.items() if size != 1}
     for size in sizes:
-        yield {size: size + len(sizes) + 1}
+        if size != 1:
+            yield {size: size + len(sizes) + 1}

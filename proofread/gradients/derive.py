@@ -161,7 +161,7 @@ def _sub(p, step, out, g):
     return found
 
 
-def factor_role(p: Program, factor, other=None) -> str:
+def factor_role(p: Program, factor) -> str:
     """Say what a multiplier is: a mask, a constant, a statistic or another operand."""
     if not isinstance(factor, Ref):
         sizes = {
@@ -192,7 +192,9 @@ def _mul(p, step, out, g):
     found = []
     for factor, other in ((b, a), (a, b)):
         if isinstance(other, Ref):
-            product = mul(p, g, factor, factor_role(p, factor))
+            role = factor_role(p, factor)
+            role = "const" if role == "count" and not isinstance(factor, Ref) else role
+            product = mul(p, g, factor, role)
             found.append((other, unbroadcast(p, product, other)))
     return found
 
@@ -206,8 +208,8 @@ def _div(p, step, out, g):
             inverse = p.emit("reciprocal", lambda x: 1 / x, b)
             role = factor_role(p, inverse)
         else:
-            role = factor_role(p, 1 / b)
             inverse = 1 / b
+            role = "count" if b == int(b) and b > 1 and _is_sum(p, a) else factor_role(p, inverse)
         found.append((a, unbroadcast(p, mul(p, g, inverse, role), a)))
     if isinstance(b, Ref):
         top = mul(p, g, out, "operand")
@@ -215,6 +217,13 @@ def _div(p, step, out, g):
         product = mul(p, mul(p, top, inverse, "operand"), -1, "sign")
         found.append((b, unbroadcast(p, product, b)))
     return found
+
+
+def _is_sum(p: Program, ref: Ref) -> bool:
+    step = p.steps[ref.i]
+    if step.kind == "mul" and len(step.operands()) == 1:
+        return _is_sum(p, step.operands()[0])
+    return step.kind == "sum"
 
 
 @rule("pow")
@@ -352,11 +361,21 @@ def unary_gradient(p: Program, name: str, z: Ref, y: Ref, g: Ref, spec: Unary | 
                 lambda zz, yy: torch.where(zz > 0, 1.0, -slope).to(zz),
             ),
         ]
-    for wrong in spec.wrong_powers:
-        alternatives.append(
+    powers = [
+        Alternative("wrong_power", f"{what} has another exponent", lambda zz, yy, w=wrong: w(zz))
+        for wrong in spec.wrong_powers
+    ]
+    # In a statistic, 1/x for 1/sqrt(x) is an exponent rather than a point of evaluation.
+    inside = p.shape(z) != p.shape(p.wrt)
+    alternatives = powers + alternatives if inside else alternatives + powers
+    if spec.unscaled:
+        alternatives.insert(
+            0,
             Alternative(
-                "wrong_power", f"{what} has another exponent", lambda zz, yy, w=wrong: w(zz)
-            )
+                "missing_scale_factor",
+                f"the factor 1/2 of {what} is left out",
+                lambda zz, yy: spec.unscaled(zz),
+            ),
         )
     if name == "sigmoid":
         alternatives += [
@@ -754,7 +773,11 @@ def _bce_probability(p, step, out, g):
             Alternative("missing_target", "the target is not subtracted", lambda a, b: 1 / (1 - a)),
         ),
     )
-    return [(q, unbroadcast(p, mul(p, g, local, "loss"), q))]
+    odds = p.emit("log_odds", lambda a: torch.log1p(-a) - torch.log(a), q)
+    return [
+        (q, unbroadcast(p, mul(p, g, local, "loss"), q)),
+        *([(y, mul(p, g, odds, "loss"))] if p.is_float(y) else []),
+    ]
 
 
 @rule("normalise")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from proofread.gradients import experiments, intake
-from proofread.gradients.compare import relative_error, same
+from proofread.gradients.compare import relative_error
 from proofread.gradients.report import Diagnosis, Note, locate, mistake, note
 from proofread.gradients.search import explain
 from proofread.gradients.values import Finding
@@ -84,11 +84,11 @@ def _one_thread() -> Iterator[None]:
 
 
 def _judge(case: intake.Case, trial: experiments.Trial) -> _Verdict:
+    if trial.agrees:
+        return _confirm(case, trial)
     plain = _plain_trouble(trial)
     if plain:
         return _Verdict(plain, [], trial)
-    if _agrees(trial):
-        return _confirm(case, trial)
     tie = experiments.tie(trial)
     if tie:
         return _Verdict([], [note("tie_convention", tie)], trial)
@@ -105,10 +105,6 @@ def _judge(case: intake.Case, trial: experiments.Trial) -> _Verdict:
         label = "unexplained" if trial.yours.shape == trial.right.shape else "wrong_shape"
         findings = [Finding(label, where[0].lower() + where[1:], 99)]
     return _Verdict([*findings, *changed], [], trial)
-
-
-def _agrees(trial: experiments.Trial) -> bool:
-    return same(trial.yours, trial.right, trial.tolerance)
 
 
 def _plain_trouble(trial: experiments.Trial) -> list[Finding]:

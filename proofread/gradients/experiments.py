@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -39,19 +40,21 @@ class Trial:
         return same(self.yours, self.right, self.tolerance)
 
 
-def draw_upstream(case: Case, shape, seed: int) -> Tensor:
-    """Draw a signed upstream, or keep the 1 of a loss."""
+def draw_upstream(case: Case, output: Tensor, seed: int) -> Tensor:
+    """Draw a signed upstream like the output, or keep the 1 of a loss."""
     if case.fixed_upstream:
-        return torch.ones(shape, dtype=case.upstream.dtype)
+        return torch.ones_like(output)
     generator = torch.Generator().manual_seed(1000 + seed)
-    drawn = torch.randn(shape, generator=generator, dtype=torch.float64)
-    return drawn.to(case.upstream.dtype)
+    drawn = torch.randn(output.shape, generator=generator, dtype=torch.float64)
+    return drawn.to(output.dtype)
 
 
 def fresh(case: Case, seed: int, resize: bool) -> Iterator[Trial]:
     """Yield trials on other data: other values, and other sizes where the code takes them."""
-    for sizes in other_sizes(case.inputs, case.wrt) if resize else ({},):
-        inputs = redraw(case.inputs, seed, sizes)
+    choices = other_sizes(case.inputs) if resize else ({},)
+    # In float64 no rounding can be taken for a mistake; but not every code takes it.
+    for sizes, dtype in itertools.product(choices, (torch.float64, None)):
+        inputs = redraw(case.inputs, seed, sizes, dtype)
         try:
             with torch.random.fork_rng(devices=[]), torch.no_grad():
                 output = case.seeded(case.forward)(**inputs)
@@ -59,7 +62,7 @@ def fresh(case: Case, seed: int, resize: bool) -> Iterator[Trial]:
                 output = output[-1]
             if not output.isfinite().all():
                 continue
-            trial = case.trial(inputs, draw_upstream(case, output.shape, seed))
+            trial = case.trial(inputs, draw_upstream(case, output, seed))
         except Exception:  # noqa: BLE001, S112 - sizes that the code does not take
             continue
         if trial.right.isfinite().all() and trial.yours.isfinite().all():

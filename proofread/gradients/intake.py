@@ -31,6 +31,7 @@ class Case:
     dtype: torch.dtype
     fixed_upstream: bool
     state: Tensor
+    random: bool
     notes: list[Note] = field(default_factory=list)
 
     @property
@@ -51,15 +52,16 @@ class Case:
         if not sound:
             exact_inputs, exact_upstream, right = inputs, upstream, rounded
         yours, changed = self.run_backward(inputs, upstream)
-        coarse = yours.dtype if yours.is_floating_point() else self.dtype
-        widest = max((coarse, self.dtype), key=lambda d: torch.finfo(d).eps)
+        given = inputs[self.wrt].dtype
+        coarse = yours.dtype if yours.is_floating_point() else given
+        coarsest = max((coarse, given), key=lambda d: torch.finfo(d).eps)
         return Trial(
             problem=Problem(forward, exact_inputs, self.wrt, exact_upstream, right),
             inputs=inputs,
             upstream=upstream,
             yours=yours.to(right.dtype),
             right=right,
-            tolerance=tolerance_for(widest, right, rounded),
+            tolerance=tolerance_for(coarsest, right, rounded),
             changed=changed,
         )
 
@@ -84,8 +86,10 @@ class Case:
             return self.backward, ()
         given = {k: v.clone() if isinstance(v, Tensor) else v for k, v in inputs.items()}
         gradient = upstream.clone()
+        # A forward that draws numbers and its backward must draw the same ones.
+        backward = self.seeded(self.backward) if self.random else self.backward
         try:
-            result = self.backward(given, gradient)
+            result = backward(given, gradient)
         except Exception as error:
             raise Stop(f"backward raises {_said(error)}") from error
         result = checked_gradient(result, self.wrt)
@@ -123,9 +127,7 @@ def right_gradient(
     with torch.enable_grad():
         leaf = inputs[wrt].detach().clone().requires_grad_()
         given = {k: v.detach().clone() if isinstance(v, Tensor) else v for k, v in inputs.items()}
-        output = forward(**{**given, wrt: leaf})
-        if isinstance(output, tuple | list):
-            output = output[-1]
+        output = _last(forward(**{**given, wrt: leaf}))
         (gradient,) = torch.autograd.grad(
             output, leaf, upstream.to(output.dtype), allow_unused=True
         )
@@ -147,10 +149,14 @@ def case_of(backward: Any, forward: Any, inputs: Any, wrt: str, upstream: Any) -
     if not callable(backward):
         backward = checked_gradient(backward, wrt).detach().clone()
     state = torch.get_rng_state()
-    output = _checked_output(forward, inputs, wrt)
+    output, random = _checked_output(forward, inputs, wrt)
+    if random and not callable(backward):
+        raise Stop(
+            "forward draws random numbers, so that no one tensor is its gradient: pass what it "
+            "draws as an input, or give backward as a function"
+        )
     notes = []
-    given = upstream is not None
-    if given:
+    if upstream is not None:
         upstream = _checked_upstream(upstream, output)
     elif output.numel() == 1:
         upstream = torch.ones_like(output)
@@ -161,7 +167,18 @@ def case_of(backward: Any, forward: Any, inputs: Any, wrt: str, upstream: Any) -
         upstream = torch.ones_like(output)
         notes.append(note("upstream_ones"))
     fixed = output.numel() == 1 and bool((upstream == 1).all())
-    return Case(backward, forward, inputs, wrt, upstream, inputs[wrt].dtype, fixed, state, notes)
+    return Case(
+        backward=backward,
+        forward=forward,
+        inputs=inputs,
+        wrt=wrt,
+        upstream=upstream,
+        dtype=inputs[wrt].dtype,
+        fixed_upstream=fixed,
+        state=state,
+        random=random,
+        notes=notes,
+    )
 
 
 def _checked_inputs(inputs: Mapping[str, Any], wrt: str) -> dict[str, Any]:
@@ -206,16 +223,15 @@ def checked_gradient(result: Any, wrt: str) -> Tensor:
     return result
 
 
-def _checked_output(forward: Callable, inputs: dict[str, Any], wrt: str) -> Tensor:
+def _checked_output(forward: Callable, inputs: dict[str, Any], wrt: str) -> tuple[Tensor, bool]:
+    """Return the forward's output, and whether another call gives another one."""
     given = {k: v.clone() if isinstance(v, Tensor) else v for k, v in inputs.items()}
     leaf = given[wrt].requires_grad_()
     try:
         with torch.random.fork_rng(devices=[]), torch.enable_grad():
-            output = forward(**given)
+            output, again = (_last(forward(**given)) for _ in range(2))
     except Exception as error:
         raise Stop(f"forward raises {_said(error)}") from error
-    if isinstance(output, tuple | list) and output:
-        output = output[-1]
     if not isinstance(output, Tensor):
         raise TypeError(f"forward must return a tensor, got {type(output).__name__}")
     if output.is_complex():
@@ -224,7 +240,12 @@ def _checked_output(forward: Callable, inputs: dict[str, Any], wrt: str) -> Tens
         raise Stop(f"forward is not differentiable in {wrt!r}: its output does not depend on it")
     if not output.isfinite().all():
         raise Stop("forward returns values that are not finite: no gradient can be judged")
-    return output.detach()
+    return output.detach(), not torch.equal(output, again)
+
+
+def _last(output: Any) -> Any:
+    """Of several outputs the last counts, as J does in (Z, A, J)."""
+    return output[-1] if isinstance(output, tuple | list) and output else output
 
 
 def _reaches(output: Tensor, leaf: Tensor) -> bool:

@@ -573,20 +573,39 @@ def _bce(p, args, kwargs, result):
 def _huber(p, args, kwargs, result):
     func = kwargs["func"]
     rest = args[3:]
-    losses = p.emit("opaque", lambda a, b: func(a, b, 0, *rest), *args[:2], called=kwargs["name"])
+    if rest and rest[0] != 1:
+        losses = p.emit(
+            "opaque", lambda a, b: func(a, b, 0, *rest), *args[:2], called=kwargs["name"]
+        )
+    else:
+        difference = p.emit("sub", _minus, *args[:2])
+        losses = p.emit("unary", UNARY["huber"].function, difference, called="huber")
     return _averaged(p, losses, args[2] if len(args) > 2 else 1)
 
 
 @lowers("nll_loss_forward", "nll_loss2d_forward", "nll_loss_nd")
 def _nll(p, args, kwargs, result):
     log_p, targets, weight, reduction, ignored = args
-    if weight is not None or bool((p[targets] == ignored).any()) or p[log_p].dim() != 2:
+    if weight is not None or p[log_p].dim() != 2:
         return _opaque(p, args, kwargs, result)
     picked = p.emit(
-        "pick", lambda x, t: x.gather(1, t[:, None])[:, 0], log_p, targets, called="target"
+        "pick",
+        lambda x, t: x.gather(1, t.clamp_min(0)[:, None])[:, 0],
+        log_p,
+        targets,
+        called="target",
     )
     losses = p.emit("mul", lambda a, b: a * b, picked, -1)
-    return [_averaged(p, losses, reduction), None]
+    if not bool((p[targets] == ignored).any()):
+        return [_averaged(p, losses, reduction), None]
+    counted = p.leaf((p[targets] != ignored).to(p[log_p]), "the targets that count", "captured")
+    losses = p.emit("mul", lambda a, b: a * b, losses, counted)
+    if reduction == 0:
+        return [losses, None]
+    summed = emit_sum(p, losses, (0,), False)
+    if reduction == 1:
+        summed = p.emit("div", _over, summed, int(p[counted].sum()))
+    return [summed, None]
 
 
 @lowers("native_dropout")

@@ -27,6 +27,7 @@ class Unary:
     terms: tuple[Function, ...] = ()
     relatives: tuple[str, ...] = ()
     wrong_powers: tuple[Function, ...] = ()
+    unscaled: Function | None = None
 
 
 def _phi(z: Tensor) -> Tensor:
@@ -95,12 +96,8 @@ UNARY: dict[str, Unary] = {
         torch.sqrt,
         lambda z: 0.5 * z**-0.5,
         lambda y: 0.5 / y,
-        wrong_powers=(
-            lambda z: 0.5 * z**0.5,
-            lambda z: 0.5 / z,
-            lambda z: 0.5 * z**-1.5,
-            lambda z: z**-0.5,
-        ),
+        wrong_powers=(lambda z: 0.5 * z**0.5, lambda z: 0.5 / z, lambda z: 0.5 * z**-1.5),
+        unscaled=lambda z: z**-0.5,
     ),
     "rsqrt": Unary(
         torch.rsqrt,
@@ -112,6 +109,7 @@ UNARY: dict[str, Unary] = {
             lambda z: -0.5 * z**-2,
             lambda z: -0.5 * z**-2.5,
         ),
+        unscaled=lambda z: -(z**-1.5),
     ),
     "reciprocal": Unary(
         torch.reciprocal,
@@ -185,7 +183,13 @@ UNARY: dict[str, Unary] = {
         lambda z: torch.where(z.abs() < 3, z / 3 + 0.5, (z > 0).to(z)),
         relatives=("silu", "relu6"),
     ),
-    "abs": Unary(torch.abs, torch.sign),
+    "abs": Unary(torch.abs, torch.sign, relatives=("half_square", "huber")),
+    "half_square": Unary(lambda z: z * z / 2, lambda z: z),
+    "huber": Unary(
+        lambda z: torch.where(z.abs() < 1, z * z / 2, z.abs() - 0.5),
+        lambda z: z.clamp(-1, 1),
+        relatives=("abs", "half_square"),
+    ),
     "sin": Unary(torch.sin, torch.cos),
     "cos": Unary(torch.cos, lambda z: -torch.sin(z)),
     "erf": Unary(torch.erf, lambda z: 2 / math.sqrt(math.pi) * torch.exp(-z * z)),

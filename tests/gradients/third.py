@@ -193,7 +193,7 @@ def soft_rule(p, g, axis=-1):
 
 def without_head_transpose(i, g):
     x, C = i["x"], 4
-    q, k, v = ((x @ i[w]).view(5, 2, 2).transpose(0, 1) for w in ("Wq", "Wk", "Wv"))
+    q, k = ((x @ i[w]).view(5, 2, 2).transpose(0, 1) for w in ("Wq", "Wk"))
     P = softmax(q @ k.mT / math.sqrt(2), -1)
     d_out = (g @ i["Wo"].T).reshape(2, 5, 2)
     return x.T @ (P.mT @ d_out).transpose(0, 1).reshape(5, C)

@@ -1,0 +1,187 @@
+"""No right gradient is flagged."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from proofread import diagnose
+from tests.gradients import layers as L
+from tests.gradients.right import RIGHT
+from tests.gradients.tables import upstream_for
+
+
+def identify(row):
+    return f"{row[0].__name__}-{row[1]}"
+
+
+@pytest.mark.parametrize("row", RIGHT, ids=identify)
+def test_passes_a_function_and_its_tensor(row):
+    forward, wrt, backward = row
+    inputs = L.inputs_of(forward)
+    upstream = upstream_for(forward, inputs)
+    for given_backward, given_upstream in (
+        (backward, upstream),
+        (backward, None),
+        (backward(inputs, upstream), upstream),
+    ):
+        diagnosis = diagnose(given_backward, forward, inputs, wrt=wrt, upstream=given_upstream)
+        assert diagnosis.ok, str(diagnosis)
+        assert not diagnosis.mistakes
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("row", RIGHT, ids=identify)
+def test_passes_what_rounding_does(row, dtype):
+    forward, wrt, backward = row
+    inputs = {
+        k: v.to(dtype) if isinstance(v, torch.Tensor) and v.is_floating_point() else v
+        for k, v in L.inputs_of(forward).items()
+    }
+    try:
+        upstream = upstream_for(forward, inputs)
+        gradient = backward(inputs, upstream)
+    except RuntimeError:
+        pytest.skip("the row mixes dtypes by itself")
+    assert diagnose(gradient, forward, inputs, wrt=wrt, upstream=upstream).ok
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(1, 5), st.integers(1, 5), st.integers(1, 5), st.integers(0, 99),
+    st.sampled_from([torch.float64, torch.float32]), st.sampled_from(["X", "W", "b"]),
+)  # fmt: skip
+def test_linear_at_any_shape(n, d, m, seed, dtype, wrt):
+    torch.manual_seed(seed)
+    inputs = {
+        "X": torch.randn(n, d, dtype=dtype),
+        "W": torch.randn(d, m, dtype=dtype),
+        "b": torch.randn(m, dtype=dtype),
+    }
+    rules = {
+        "X": lambda i, g: g @ i["W"].T,
+        "W": lambda i, g: i["X"].T @ g,
+        "b": lambda i, g: g.sum(0),
+    }
+    diagnosis = diagnose(rules[wrt], L.linear, inputs, wrt=wrt)
+    assert diagnosis.ok, str(diagnosis)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(st.integers(1, 4), min_size=1, max_size=3), st.integers(0, 99),
+    st.sampled_from([torch.float64, torch.float32, torch.bfloat16]),
+)  # fmt: skip
+def test_softmax_at_any_shape(shape, seed, dtype):
+    torch.manual_seed(seed)
+    z = torch.randn(shape, dtype=dtype)
+
+    def backward(i, g):
+        p = torch.softmax(i["z"], -1)
+        return p * (g - (g * p).sum(-1, keepdim=True))
+
+    diagnosis = diagnose(backward, L.softmax, {"z": z}, wrt="z")
+    assert diagnosis.ok, str(diagnosis)
+
+
+def test_non_contiguous_and_expanded_tensors():
+    X, W = torch.randn(3, 5).double().T, torch.randn(1, 4).double().expand(3, 4)
+    inputs = {"X": X, "W": W, "b": torch.zeros(4).double()}
+    g = torch.ones(1, 1).double().expand(5, 4)
+    gradient = (g.T @ X).T
+    assert not gradient.is_contiguous()
+    assert diagnose(gradient, L.linear, inputs, wrt="W", upstream=g).ok
+    assert diagnose(g.sum(0), L.linear, inputs, wrt="b", upstream=g).ok
+
+
+def test_tie_of_relu_is_a_convention():
+    Z = torch.tensor([[-1.0, 0.0, 2.0], [0.0, 3.0, -4.0]])
+    diagnosis = diagnose(lambda i, g: g * (i["Z"] >= 0), L.relu, {"Z": Z}, wrt="Z")
+    assert diagnosis.ok
+    assert [n.label for n in diagnosis.notes] == ["tie_convention"]
+    assert "convention" in str(diagnosis)
+
+
+def test_a_mean_of_one_row_as_a_tensor():
+    inputs = {"X": torch.randn(1, 3), "W": torch.randn(3, 4), "b": torch.randn(4)}
+    g = torch.randn(1, 4)
+    assert diagnose(g.mean(0), L.linear, inputs, wrt="b", upstream=g).ok
+
+
+def test_a_loss_may_leave_its_upstream_out():
+    inputs = L.inputs_of(L.mse)
+
+    def backward(i, g):
+        return 2 * (i["pred"] - i["target"]) / i["pred"].numel()
+
+    assert diagnose(backward, L.mse, inputs, wrt="pred").ok
+    assert diagnose(backward(inputs, None), L.mse, inputs, wrt="pred").ok
+    assert diagnose(backward, L.mse, inputs, wrt="pred", upstream=torch.tensor(1.0)).ok
+
+
+def test_a_tensor_without_upstream_is_taken_for_ones():
+    inputs = L.inputs_of(L.linear)
+    gradient = inputs["X"].T @ torch.ones(5, 4).double()
+    diagnosis = diagnose(gradient, L.linear, inputs, wrt="W")
+    assert diagnosis.ok
+    assert [n.label for n in diagnosis.notes] == ["upstream_ones"]
+
+
+def test_values_kept_outside_of_the_function():
+    inputs = L.inputs_of(L.sigmoid)
+    s = torch.sigmoid(inputs["z"])
+    diagnosis = diagnose(lambda i, g: g * s * (1 - s), L.sigmoid, inputs, wrt="z")
+    assert diagnosis.ok
+    assert [n.label for n in diagnosis.notes] == ["holds_data"]
+
+
+def test_sizes_written_as_numbers():
+    inputs = L.inputs_of(L.mean_rows)
+    assert diagnose(lambda i, g: g.expand(5, 4) / 5, L.mean_rows, inputs, wrt="X").ok
+
+
+def test_a_forward_that_draws_its_mask():
+    x = torch.randn(6, 5).double()
+
+    def forward(x):
+        return F.dropout(x, 0.4)
+
+    def backward(inputs, upstream):
+        return upstream * F.dropout(torch.ones_like(upstream), 0.4)
+
+    torch.manual_seed(4)
+    for _ in range(3):
+        assert diagnose(backward, forward, {"x": x}, wrt="x").ok
+
+
+def test_a_tensor_cannot_be_the_gradient_of_a_random_forward():
+    with pytest.raises(ValueError, match="draws random numbers"):
+        diagnose(torch.ones(6), lambda x: F.dropout(x, 0.5), {"x": torch.ones(6)}, wrt="x")
+
+
+def test_leaves_the_random_state_and_the_inputs_alone():
+    inputs = L.inputs_of(L.linear)
+    before, state = {k: v.clone() for k, v in inputs.items()}, torch.get_rng_state()
+    diagnose(lambda i, g: g.mean(0), L.linear, inputs, wrt="b")
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(inputs[k], before[k]) for k in inputs)
+    assert not any(v.requires_grad for v in inputs.values())
+
+
+def test_other_arguments_pass_through():
+    def forward(x, gamma, mask, eps, mode=None):
+        y = F.layer_norm(x, x.shape[-1:], gamma, None, eps)
+        return y.masked_fill(~mask, 0.0) if mode is None else y
+
+    x = torch.randn(4, 6).double()
+    inputs = {
+        "x": x, "gamma": torch.randn(6).double(), "mask": torch.rand(4, 6) > 0.3, "eps": 1e-3,
+        "mode": None,
+    }  # fmt: skip
+
+    def backward(i, g):
+        h = F.layer_norm(i["x"], (6,), None, None, i["eps"])
+        return (g * i["mask"] * h).sum(0)
+
+    assert diagnose(backward, forward, inputs, wrt="gamma").ok

@@ -1,0 +1,53 @@
+"""Each wrong gradient gets the name of its mistake."""
+
+from collections import defaultdict
+
+import pytest
+
+from proofread.gradients.sentences import SENTENCES
+from tests.gradients import held_out, third, wrong
+from tests.gradients.tables import diagnosed, identify, labels, scores
+
+TROUBLE = {"wrong_shape", "not_finite", "all_zero", "inputs_changed", "unexplained"}
+# Twice the right gradient is all that a stale buffer leaves in a tensor.
+ONLY_RUNNING_TELLS = {"stale_gradient"}
+
+
+@pytest.mark.parametrize("row", wrong.WRONG, ids=identify)
+def test_names_the_mistake_of_a_function(row):
+    diagnosis = diagnosed(row)
+    assert not diagnosis.ok
+    assert labels(diagnosis)[0] in {row[0], *row[4:]}
+
+
+@pytest.mark.parametrize("row", wrong.WRONG, ids=identify)
+def test_names_the_mistake_of_a_tensor(row):
+    diagnosis = diagnosed(row, as_tensor=True)
+    if row[0] in ONLY_RUNNING_TELLS:
+        assert row[0] in labels(diagnosis)
+    else:
+        assert labels(diagnosis)[0] in {row[0], *row[4:]}
+
+
+@pytest.mark.parametrize("table", [held_out.WRONG, third.WRONG], ids=["held_out", "third"])
+def test_names_most_mistakes_of_the_other_tables(table):
+    first, two = scores(table)
+    assert first >= 0.93
+    assert two >= 0.95
+
+
+def test_every_label_has_three_rows_in_different_layers():
+    layers = defaultdict(set)
+    for row in wrong.WRONG + held_out.WRONG + third.WRONG:
+        layers[row[0]].add(row[1].__name__)
+    few = {label: layers[label] for label in set(SENTENCES) - TROUBLE if len(layers[label]) < 3}
+    assert not few
+
+
+@pytest.mark.parametrize("row", wrong.WRONG[::4], ids=identify)
+def test_prints_within_80_columns(row):
+    diagnosis = diagnosed(row)
+    lines = str(diagnosis).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert labels(diagnosis)[0] in str(diagnosis)
+    assert "→" in str(diagnosis)
