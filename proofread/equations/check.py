@@ -219,7 +219,8 @@ def check_document(
     try:
         sets = read_declarations(document.declarations, str(folder))
         checker = _Checker(sets, document, seconds, _Cache.open(cache_dir, document.path))
-        report.formulas = [checker.formula(found) for found in document.equations]
+        with one_thread():
+            report.formulas = [checker.formula(found) for found in document.equations]
         checker.cache.save()
     except (BadDeclaration, TooLong) as problem:
         report.formulas, report.error = [], str(problem)
@@ -324,6 +325,17 @@ def _with_orders(declared: Declarations, found: Found) -> Declarations:
                 spans[letter.strip()] = span.strip()
             changes["indices"] = spans
     return replace(declared, **changes) if changes else declared
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute in one thread: the arrays are small, and idle threads would spin."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextlib.contextmanager

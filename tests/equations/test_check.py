@@ -344,3 +344,34 @@ def test_module_runs_on_a_missing_file(tmp_path):
     assert done.returncode == 1
     assert "can't be read" in done.stdout
     assert "Traceback" not in done.stderr
+
+
+def test_an_index_under_a_sum_stays_in_its_range():
+    chain = one(r"\sum_{i=1}^{N} y_{i+1} = \sum_{i=1}^{N} y_i - y_1")
+    assert chain.verdict == "fails"
+    assert "leaves the range" in chain.reason
+    assert one(r"\sum_{i=1}^{N-1} y_{i+1} = \sum_{i=1}^{N} y_i - y_1").verdict == "holds"
+    assert one(r"\sum_{i=2}^{N} y_{i} = \sum_{i=1}^{N} y_i - y_1").verdict == "holds"
+
+
+def test_a_swapped_index_is_named():
+    chain = one(r"z_{im} = \sum_{j=1}^{D} x_{ji} w_{jm} + b_m")
+    assert chain.verdict == "fails"
+    assert "axis" in chain.reason
+
+
+def test_numerator_layout_only_where_declared():
+    latex = r"\frac{\partial J}{\partial W} = \left(\frac{\partial J}{\partial Z}\right) X"
+    assert one(latex).verdict == "fails"
+    assert one(latex, conventions=["numerator-layout"]).verdict == "holds"
+
+
+def test_few_decisions_are_drawn_often():
+    given = {
+        "sizes": {"C": 4},
+        "symbols": {"s": "C", "y": {"kind": "index", "below": "C"}},
+        "forward": "L = torch.clamp(s - s[y] + 1, min=0).sum() - 1",
+    }
+    latex = r"\frac{\partial L}{\partial s_j} = \mathbb{1}(s_j - s_y + 1 > 0) \text{ for } j \neq y"
+    assert one(latex, given).verdict == "holds"
+    assert one(latex.replace("s_j - s_y", "s_j"), given).verdict == "fails"
