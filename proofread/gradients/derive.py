@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -791,16 +792,26 @@ def _normalise(p, step, out, g):
 
     scale = p.emit("rstd", rstd, x, called="rstd")
     count = math.prod(p.shape(x)[a] for a in axes)
-    return [(x, normalise_gradient(p, x, out, g, scale, axes, centred, count, count))]
+    form = Normalisation(axes, centred, count, count, eps)
+    return [(x, normalise_gradient(p, x, out, g, scale, form))]
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """(x - mean) / sqrt(squares / divisor + eps) over `count` entries, or without the mean."""
+
+    axes: tuple[int, ...]
+    centred: bool
+    count: int
+    divisor: int
+    eps: float
 
 
 def normalise_gradient(
-    p: Program, x: Ref, xhat: Ref, g: Ref, rstd: Ref, axes, centred: bool, count: int, divisor: int
+    p: Program, x: Ref, xhat: Ref, g: Ref, rstd: Ref, form: Normalisation
 ) -> Ref:
-    """r (dn - <dn> - xhat <dn xhat>), in the steps of that formula.
-
-    `divisor` is what the variance divides its sum of squares by, `count` how many there are.
-    """
+    """r (dn - <dn> - xhat <dn xhat>), in the steps of that formula."""
+    axes, centred, count, divisor = form.axes, form.centred, form.count, form.divisor
     inner = total(p, mul(p, g, xhat, "inner"), axes, True, "stat")
     inner = mul(p, inner, 1 / divisor, "count", count=divisor)
     product = mul(p, xhat, inner, "stat_product")
@@ -910,50 +921,61 @@ def normalise_gradient(
         role="bracket",
         alternatives=tuple(alternatives),
     )
-    bessel = math.sqrt((count - 1) / count) if count > 1 else 1.0
-    if divisor == count - 1:
-        bessel = 1 / bessel
-    variance = "biased" if divisor == count - 1 else "unbiased"
     return p.emit(
         "stat_mul",
-        lambda d, r, g: d * r,
+        lambda d, r, g, t: d * r,
         bracket,
         rstd,
         g,
+        product,
         role="stat",
         alternatives=(
+            *_other_variance(form),
             Alternative(
-                "other_variant",
-                f"this is the gradient with the {variance} variance",
-                lambda d, r, g: d * r * bessel,
-            ),
-            Alternative("missing_scale_factor", "the factor 1/std is left out", lambda d, r, g: d),
-            Alternative(
-                "wrong_power", "the factor 1/std is there twice", lambda d, r, g: d * r * r
+                "missing_scale_factor", "the factor 1/std is left out", lambda d, r, g, t: d
             ),
             Alternative(
-                "wrong_power", "the factor 1/std is there three times", lambda d, r, g: d * r**3
+                "wrong_power", "the factor 1/std is there twice", lambda d, r, g, t: d * r * r
             ),
             Alternative(
-                "wrong_power", "multiplied by std where 1/std belongs", lambda d, r, g: d / r
+                "wrong_power", "the factor 1/std is there three times", lambda d, r, g, t: d * r**3
+            ),
+            Alternative(
+                "wrong_power", "multiplied by std where 1/std belongs", lambda d, r, g, t: d / r
             ),
             Alternative(
                 "wrong_power",
                 "the root of the variance is left out or taken twice",
-                lambda d, r, g: d * r.sqrt(),
+                lambda d, r, g, t: d * r.sqrt(),
             ),
             Alternative(
                 "missing_local_derivative",
                 "the derivative of the normalisation is left out",
-                lambda d, r, g: g,
+                lambda d, r, g, t: g,
             ),
             Alternative(
                 "missing_cross_terms",
                 "only the diagonal of the Jacobian is used",
-                lambda d, r, g: _norm_diagonal(r, g, p[xhat], centred, count, divisor),
+                lambda d, r, g, t: _norm_diagonal(r, g, p[xhat], centred, count, divisor),
             ),
         ),
     )
+
+
+def _other_variance(form: Normalisation) -> list[Alternative]:
+    """The gradient with the unbiased variance for the biased one, or the reverse."""
+    if form.divisor == 1 or form.count == 1:
+        return []
+    biased = form.divisor == form.count
+    share = form.divisor / (form.count - 1 if biased else form.count)
+
+    def rule(d, r, g, t):
+        scale = torch.rsqrt((r**-2 - form.eps) * share + form.eps)
+        return (d + t - t * share * (scale / r) ** 2) * scale
+
+    variance = "unbiased" if biased else "biased"
+    what = f"this is the gradient with the {variance} variance"
+    return [Alternative("other_variant", what, rule)]
 
 
 def other_axes(axes: tuple[int, ...], rank: int) -> list[tuple[int, ...]]:

@@ -84,6 +84,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def _judge(case: intake.Case, trial: experiments.Trial) -> _Verdict:
+    trial = experiments.in_float64(case, trial)
     if trial.agrees:
         return _confirm(case, trial)
     plain = _plain_trouble(trial)

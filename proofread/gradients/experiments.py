@@ -69,6 +69,20 @@ def fresh(case: Case, seed: int, resize: bool) -> Iterator[Trial]:
             yield trial
 
 
+def in_float64(case: Case, trial: Trial) -> Trial:
+    """Run a function on the same data in float64, where no rounding blurs what it does."""
+    if not case.is_function or trial.right.dtype == trial.inputs[case.wrt].dtype:
+        return trial
+    inputs = {
+        k: v.to(torch.float64) if isinstance(v, Tensor) and v.is_floating_point() else v
+        for k, v in trial.inputs.items()
+    }
+    try:
+        return case.trial(inputs, trial.upstream.to(torch.float64))
+    except Exception:  # noqa: BLE001 - code that insists on its dtype
+        return trial
+
+
 def repeated(case: Case, trial: Trial) -> list[Finding]:
     """Run the function again on the same data: a stale buffer or a new mask shows."""
     if not case.is_function:

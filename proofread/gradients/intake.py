@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import torch.fx.experimental.symbolic_shapes
 from torch import Tensor
 
 from proofread.gradients.compare import relative_error, tolerance_for

@@ -101,32 +101,32 @@ def _normalised(p: Program, x: Ref, y: Ref) -> TextbookRule | None:
             scale = (b * c).sum(axes, keepdim=True) / (c * c).sum(axes, keepdim=True)
             if not _same(c * scale, b) or (scale <= 0).any():
                 continue
-            divisor = _divisor(c, scale, axes, count)
-            if divisor is None or (scale - 1).abs().max() < 1e-6:
+            found = _divisor(c, scale, axes, count)
+            if found is None or (scale - 1).abs().max() < 1e-6:
                 continue
-            return _normalise_rule(x, axes, centred, count, divisor)
+            return _normalise_rule(x, derive.Normalisation(axes, centred, count, *found))
     return None
 
 
-def _divisor(c: Tensor, scale: Tensor, axes, count: int) -> int | None:
-    """Return what the variance divides by: 1/scale² is squares / divisor + eps, eps small."""
+def _divisor(c: Tensor, scale: Tensor, axes, count: int) -> tuple[int, float] | None:
+    """Return divisor and eps where 1/scale² is squares / divisor + eps, eps being small."""
     squares = (c * c).sum(axes, keepdim=True)
     for divisor in (count, count - 1, 1):
         eps = scale**-2 - squares / divisor
         if (eps > -1e-9).all() and (eps < 0.02).all() and float(eps.max() - eps.min()) < 1e-8:
-            return divisor
+            return divisor, float(eps.mean())
     return None
 
 
-def _normalise_rule(x: Ref, axes, centred: bool, count: int, divisor: int) -> TextbookRule:
+def _normalise_rule(x: Ref, form: derive.Normalisation) -> TextbookRule:
     def rule(p, out, g):
         def rstd(v, y):
-            c = v - v.mean(axes, keepdim=True) if centred else v
-            return (y * c).sum(axes, keepdim=True) / (c * c).sum(axes, keepdim=True)
+            c = v - v.mean(form.axes, keepdim=True) if form.centred else v
+            products, squares = (y * c, c * c)
+            return products.sum(form.axes, keepdim=True) / squares.sum(form.axes, keepdim=True)
 
         scale = p.emit("rstd", rstd, x, out, called="1/std")
-        gradient = derive.normalise_gradient(p, x, out, g, scale, axes, centred, count, divisor)
-        return [(x, gradient)]
+        return [(x, derive.normalise_gradient(p, x, out, g, scale, form))]
 
     return rule
 

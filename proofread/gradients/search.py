@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from proofread.gradients import values
+from proofread.gradients import backward_mistakes, forward_mistakes, values  # noqa: F401
 from proofread.gradients.candidates import Candidate, Enumeration
 from proofread.gradients.compare import fit, ratio, same
 from proofread.gradients.derive import Underivable, differentiate
@@ -19,6 +20,8 @@ from proofread.gradients.recognise import textbook_rules
 from proofread.gradients.trace import trace
 from proofread.gradients.values import Finding
 
+MOST_ENTRIES = 5000
+SECONDS = 3.0  # data of training size take longer than a textbook's
 FAR = 18  # an explanation so much further fetched than the best is not said
 STEP_SIZES = (1.0, 0.5, 0.1, 0.05, 0.01, 0.001)
 
@@ -65,32 +68,45 @@ class Problem:
             return None
         return program if same(program[program.result], self.right, 1e-5) else None
 
+    def _planted(self) -> Iterator[Candidate]:
+        for tag, program in self.programs:
+            yield from Enumeration(program, tag, self.sizes).all()
+
     def candidates(self) -> list[_Pool]:
         """Return every planted mistake that changes the gradient, with the gradients they give."""
         if self._pools is None:
             found: dict[tuple[int, ...], list[tuple[Candidate, Tensor]]] = {}
-            for tag, program in self.programs:
-                for candidate in Enumeration(program, tag, self.sizes).all():
-                    value = candidate.gradient()
-                    if isinstance(value, Tensor) and value.is_floating_point():
-                        found.setdefault(tuple(value.shape), []).append((candidate, value))
-            self._pools = [_Pool.of(pairs) for pairs in found.values()]
-            self._pools = [pool.without(self.right) for pool in self._pools]
+            stop = time.monotonic() + SECONDS
+            for candidate in self._planted():
+                value = candidate.gradient()
+                if isinstance(value, Tensor) and value.is_floating_point():
+                    pairs = found.setdefault(tuple(value.shape), [])
+                    pairs.append((candidate, _sampled(value)))
+                if time.monotonic() > stop:
+                    break
+            pools = [
+                _Pool([c for c, _ in pairs], shape, torch.stack([v for _, v in pairs]))
+                for shape, pairs in found.items()
+            ]
+            self._pools = [pool.without(self.right) for pool in pools]
         return self._pools
+
+
+def _sampled(value: Tensor) -> Tensor:
+    """Return the entries in one row; of a large tensor some thousands, spread evenly."""
+    flat = value.reshape(-1)
+    if flat.numel() > MOST_ENTRIES:
+        flat = flat[torch.arange(MOST_ENTRIES) * flat.numel() // MOST_ENTRIES]
+    return flat.to(torch.float64)
 
 
 @dataclass
 class _Pool:
-    """Planted mistakes whose gradients have one shape; `values` has one row for each."""
+    """Planted mistakes whose gradients have one shape; `values` samples each in one row."""
 
     candidates: list[Candidate]
     shape: tuple[int, ...]
     values: Tensor
-
-    @classmethod
-    def of(cls, pairs: list[tuple[Candidate, Tensor]]) -> _Pool:
-        values = torch.stack([value.reshape(-1).to(torch.float64) for _, value in pairs])
-        return cls([c for c, _ in pairs], tuple(pairs[0][1].shape), values)
 
     def without(self, right: Tensor) -> _Pool:
         """Drop the mistakes that leave the gradient as it is."""
@@ -101,7 +117,7 @@ class _Pool:
         return _Pool(chosen, self.shape, self.values[torch.tensor(kept)])
 
     def _equal(self, u: Tensor, tolerance: float, factors: Tensor | None = None) -> list[bool]:
-        flat = u.reshape(1, -1).to(torch.float64)
+        flat = _sampled(u)[None]
         values = self.values if factors is None else self.values * factors[:, None]
         largest = torch.maximum(values.abs().amax(1), flat.abs().amax())
         return ((values - flat).abs().amax(1) <= tolerance * largest).tolist()
@@ -118,7 +134,7 @@ class _Pool:
         if self.shape != tuple(u.shape) or not self.candidates or not u.numel():
             return []
         squares = self.values.square().sum(1)
-        factors = self.values @ u.reshape(-1).to(torch.float64) / squares
+        factors = self.values @ _sampled(u) / squares
         hits = self._equal(u, tolerance, factors)
         return [
             (c, factor)

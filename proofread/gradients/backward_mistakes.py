@@ -1,0 +1,734 @@
+"""The mistakes that can be planted in each kind of step of a backward."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from proofread.gradients.candidates import (
+    LOCAL,
+    SWAP,
+    TEXTBOOK,
+    Candidate,
+    Enumeration,
+    axes_said,
+    plants,
+    reduced,
+    shaped,
+)
+from proofread.gradients.derive import other_axes
+from proofread.gradients.program import Program, Ref, Step
+
+
+@plants("mul")
+def _mul(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
+    """Mistakes in `gradient * factor`, by what the factor is."""
+    factor = step.arguments[1]
+    named = e.name(factor) if isinstance(factor, Ref) else f"{factor:.4g}"
+    here = f"at {e.site(i)}"
+    drop = lambda g, f: shaped(g, f)
+    twice = lambda g, f: g * f * f
+    if step.role == "count":
+        yield from _count(e, i, step)
+    elif step.role in ("const", "power"):
+        also = ("missing_mean",) if _may_be_count(e, factor) else ()
+        yield e.instead(
+            i, "missing_scale_factor", f"the factor {named} {here} is left out", LOCAL, drop, also
+        )
+        # 1/d for 1/sqrt(d) is another constant rather than the same one twice.
+        rooted = not isinstance(factor, Ref) and _is_root(factor)
+        labels = (
+            ("wrong_scale_factor", "applied_twice")
+            if rooted
+            else ("applied_twice", "wrong_scale_factor")
+        )
+        yield e.instead(
+            i, labels[0], f"the factor {named} {here} is there twice", LOCAL + 3, twice, labels[1:]
+        )
+        yield e.instead(
+            i,
+            "wrong_scale_factor",
+            f"the factor {named} {here} is inverted",
+            LOCAL + 2,
+            lambda g, f: g / f,
+        )
+        yield e.instead(
+            i,
+            "wrong_scale_factor",
+            f"the root of the factor {named} {here} is taken",
+            LOCAL + 4,
+            lambda g, f: g * abs(f) ** 0.5,
+        )
+        if step.role == "power":
+            yield e.instead(
+                i, "wrong_power", f"the exponent {here} is off", LOCAL + 5, lambda g, f: g * g
+            )
+            yield e.instead(
+                i,
+                "wrong_scale_factor",
+                f"the factor {named} {here} is off by one",
+                LOCAL + 5,
+                lambda g, f: g * (f + 1),
+            )
+    elif step.role == "sign":
+        yield e.instead(i, "sign_error", f"a minus {here} is lost", LOCAL, drop)
+    elif step.role == "absent":
+        pass
+    elif step.role in ("mask", "activation_mask"):
+        yield from _mask(e, i, step)
+    elif step.role in ("local", "loss"):
+        called = step.details.get("called") or e.site(i)
+        yield e.instead(
+            i, "missing_local_derivative", f"the derivative of {called} is left out", LOCAL, drop
+        )
+        yield e.instead(
+            i, "applied_twice", f"the derivative of {called} is multiplied in twice", LOCAL, twice
+        )
+        yield e.instead(
+            i,
+            "applied_twice",
+            "the gradient is multiplied in twice",
+            LOCAL + 1,
+            lambda g, f: g * g * f,
+        )
+        yield e.instead(
+            i,
+            "wrong_power",
+            f"the derivative of {called} is inverted",
+            LOCAL + 4,
+            lambda g, f: g / f,
+        )
+    else:
+        yield from _operand(e, i, step, named, here, drop, twice)
+
+
+def _may_be_count(e: Enumeration, factor) -> bool:
+    return not isinstance(factor, Ref) and bool(factor) and round(1 / factor, 9) in e.sizes
+
+
+def _is_root(factor: float) -> bool:
+    square = max(factor * factor, 1 / (factor * factor)) if factor else 0.5
+    return abs(square - round(square)) < 1e-9 and not float(factor).is_integer()
+
+
+def _operand(e, i, step, named, here, drop, twice) -> Iterator[Candidate]:
+    factor = step.arguments[1]
+    whole = isinstance(factor, Ref) and e.p.shape(factor) == e.p.shape(step.arguments[0])
+    statistic = isinstance(factor, Ref) and (_is_statistic(e.p, factor) or _under_root(e.p, factor))
+    own = isinstance(factor, Ref) and e.active >> factor.i & 1
+    if whole and not (isinstance(factor, Ref) and e.p.steps[factor.i].kind == "reciprocal"):
+        label = "missing_local_derivative"
+        also = ("missing_scale_factor",)
+    else:
+        label, also = "missing_scale_factor", ("missing_local_derivative",)
+    yield e.instead(i, label, f"the factor {named} {here} is left out", LOCAL, drop, also)
+    yield e.instead(
+        i,
+        "wrong_power" if statistic else "applied_twice",
+        f"the factor {named} {here} is there twice",
+        LOCAL,
+        twice,
+        ("applied_twice",) if statistic else (),
+    )
+    if isinstance(factor, Ref):
+        yield e.instead(
+            i,
+            "wrong_power" if statistic or own else "wrong_scale_factor",
+            f"the factor {named} {here} is inverted",
+            LOCAL + 2,
+            lambda g, f: g / f,
+        )
+        if statistic:
+            for k, said in ((3, "cubed"), (0.5, "under a root"), (-2, "inverted and squared")):
+                yield e.instead(
+                    i,
+                    "wrong_power",
+                    f"the statistic {named} {here} is {said}",
+                    LOCAL + 2,
+                    lambda g, f, k=k: g * f**k,
+                )
+
+
+def _under_root(p: Program, factor: Ref) -> bool:
+    step = p.steps[factor.i]
+    if step.kind == "reciprocal":
+        step = p.steps[step.operands()[0].i]
+    return step.kind == "unary" and step.details["called"] in ("sqrt", "rsqrt")
+
+
+def _is_statistic(p: Program, ref: Ref, depth: int = 4) -> bool:
+    """Tell whether a value is made from a reduction: a mean, a variance, a sum."""
+    step = p.steps[ref.i]
+    if step.kind in ("sum", "mean", "var", "rstd"):
+        return True
+    if depth and step.kind in ("unary", "pow", "add", "reciprocal", "expand", "view", "opaque"):
+        return any(_is_statistic(p, r, depth - 1) for r in step.operands())
+    return False
+
+
+def _count(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
+    factor = step.arguments[1]
+    if isinstance(factor, Ref):
+        factor = float(e.p[factor])
+    count = round(1 / abs(factor))
+    here = f"at {e.site(i)}"
+    yield e.instead(
+        i, "missing_mean", f"the average over {count} {here} is left out", LOCAL, lambda g, f: g
+    )
+    yield e.instead(
+        i,
+        "extra_mean",
+        f"the average over {count} {here} is taken twice",
+        LOCAL,
+        lambda g, f: g * f * abs(f),
+        ("applied_twice",),
+    )
+    sign = math.copysign(1, factor)
+    for other in sorted(e.sizes | {count - 1, count + 1}):
+        if other in (count, 1, count * count, 0):
+            continue
+        within = count % other == 0
+        label = "wrong_mean_count"
+        # 1/N twice, N a part of the count, is an average too many; N * C for N is a miscount.
+        beyond = other % count == 0 and other // count in e.sizes
+        repeated = beyond and count % (other // count) == 0
+        if repeated:
+            label = "extra_mean"
+        yield e.instead(
+            i,
+            label,
+            f"divides by {other} where the forward averages over {count} {here}",
+            LOCAL + (1 if within or beyond else 3),
+            lambda g, f, o=other: g * sign / o,
+            ("missing_mean",) if within else ("extra_mean", "wrong_mean_count") if beyond else (),
+        )
+
+
+def _mask(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
+    factor = step.arguments[1]
+    here = f"at {e.site(i)}"
+    activation = step.role == "activation_mask"
+    called = step.details.get("called", "the mask")
+    if activation:
+        yield e.instead(
+            i,
+            "missing_local_derivative",
+            f"the derivative of {called} is left out",
+            LOCAL,
+            lambda g, f: g,
+            ("missing_mask",),
+        )
+    else:
+        also = ("missing_local_derivative",) if e.p.steps[step.about].kind == "where" else ()
+        yield e.instead(
+            i,
+            "missing_mask",
+            f"the mask {here} is left out",
+            LOCAL,
+            lambda g, f: shaped(g, f).clone(),
+            also,
+        )
+    largest = lambda f: f.max() if f.dtype != torch.bool else 1
+    if not activation and e.p.values[factor.i].dtype != torch.bool:
+        yield e.instead(
+            i,
+            "missing_scale_factor",
+            f"the scale of the mask {here} is left out",
+            LOCAL,
+            lambda g, f: g * (f != 0),
+        )
+        yield e.instead(
+            i,
+            "applied_twice",
+            f"the mask {here} is applied twice, with its scale",
+            LOCAL,
+            lambda g, f: g * f * f,
+        )
+        yield e.instead(
+            i, "missing_mask", f"the mask {here} is left out", LOCAL, lambda g, f: g * largest(f)
+        )
+    yield e.instead(
+        i,
+        "wrong_mask",
+        f"the mask {here} is inverted",
+        LOCAL,
+        lambda g, f: g * (f == 0) * largest(f),
+    )
+    yield e.instead(
+        i,
+        "wrong_mask",
+        f"the mask {here} looks at the sign of the gradient",
+        LOCAL,
+        lambda g, f: g * (g > 0),
+    )
+    yield e.instead(
+        i,
+        "wrong_mask",
+        f"the mask {here} looks at the sign of the gradient",
+        LOCAL + 1,
+        lambda g, f: g * (g < 0),
+    )
+    shape = e.p.shape(factor)
+    if len(shape) == 2 and shape[0] == shape[1]:
+        yield e.instead(
+            i, "wrong_mask", f"the mask {here} is transposed", LOCAL, lambda g, f: g * f.mT
+        )
+    for j, value in enumerate(e.p.values[: e.start + 1]):
+        if not isinstance(value, Tensor) or tuple(value.shape) != e.p.shape(Ref(i)):
+            continue
+        if value.dtype == torch.int64 or j == factor.i:
+            continue
+        condition = e.p.steps[factor.i]
+        if value.dtype == torch.bool:
+            yield e.instead(
+                i,
+                "wrong_mask",
+                f"another mask is applied {here}",
+                SWAP,
+                lambda g, f, v=value: g * v,
+            )
+            continue
+        for said, test in (("> 0", _positive), ("< 0", _negative)):
+            if activation or condition.kind == "condition":
+                yield e.plant(
+                    i,
+                    "wrong_mask",
+                    f"the mask asks {e.name(Ref(j))} {said} {here}",
+                    LOCAL + 1,
+                    lambda values, j=j, t=test: values[step.arguments[0].i] * t(values[j]),
+                )
+
+
+def _positive(t: Tensor) -> Tensor:
+    return t > 0
+
+
+def _negative(t: Tensor) -> Tensor:
+    return t < 0
+
+
+@plants("sum", "mean")
+def _sum(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
+    """A reduction in the backward: left out, over other axes, averaged, or only one row."""
+    axes, keep = step.details["axes"], step.details["keep"]
+    source = step.arguments[0]
+    rank, here = e.p[source].dim(), f"at {e.site(i)}"
+    count = math.prod(e.p.shape(source)[a] for a in axes)
+    if step.role == "broadcast":
+        yield from _broadcast_sum(e, i, step, axes, rank, here)
+    if step.kind == "sum":
+        yield e.instead(
+            i,
+            "extra_mean",
+            f"a mean over {count} where a sum belongs {here}",
+            LOCAL,
+            lambda x: step.function(x) / count,
+        )
+    for other in other_axes(axes, rank):
+        label = "wrong_axis"
+        yield e.instead(
+            i,
+            label,
+            f"sums over {axes_said(other)} and not over {axes_said(axes)} {here}",
+            LOCAL,
+            lambda x, o=other: reduced(x, step, o, True),
+        )
+        if not keep or step.role == "broadcast":
+            yield e.instead(
+                i,
+                label,
+                f"sums over {axes_said(other)} and not over {axes_said(axes)} {here}",
+                LOCAL,
+                lambda x, o=other: reduced(x, step, o, False),
+            )
+        if step.role == "broadcast" and len(other) == rank:
+            yield e.instead(
+                i,
+                label,
+                f"sums over all axes, and not over {axes_said(axes)} only {here}",
+                LOCAL,
+                lambda x: x.sum().expand(step.details["shape"]),
+            )
+        if step.role == "broadcast":
+            yield e.instead(
+                i,
+                label,
+                f"averages over {axes_said(other)} and does not sum over {axes_said(axes)}",
+                LOCAL + 2,
+                lambda x, o=other: x.mean(o),
+            )
+    if keep and step.role != "broadcast":
+        yield e.instead(
+            i,
+            "wrong_axis",
+            f"the sum {here} loses its kept dimension",
+            LOCAL + 2,
+            lambda x: reduced(x, step, axes, False),
+        )
+        yield e.instead(
+            i,
+            "missing_cross_terms",
+            f"the sum over {axes_said(axes)} {here} is left out",
+            LOCAL,
+            lambda x: x,
+            ("missing_broadcast_sum",),
+        )
+
+
+def _broadcast_sum(e, i, step, axes, rank, here) -> Iterator[Candidate]:
+    named = e.name(Ref(step.about))
+    yield e.instead(
+        i,
+        "missing_broadcast_sum",
+        f"the sum over {axes_said(axes)} {here} is left out",
+        LOCAL,
+        lambda x: x,
+    )
+    for size in range(1, len(axes)):
+        for part in itertools.combinations(axes, size):
+            for keep in (True, False):
+                yield e.instead(
+                    i,
+                    "missing_broadcast_sum",
+                    f"sums over {axes_said(part)} only, not over all of {axes_said(axes)} {here}",
+                    LOCAL,
+                    lambda x, a=part, k=keep: x.sum(a, keepdim=k),
+                )
+    for said, place in (("last", -1), ("first", 0)):
+        yield e.instead(
+            i,
+            "overwrite_not_accumulate",
+            f"only the {said} of the {named} uses counts",
+            LOCAL,
+            lambda x, k=place: _one_of(x, axes, k).reshape(step.details["shape"]),
+        )
+        if len(axes) > 1:
+            yield e.instead(
+                i,
+                "overwrite_not_accumulate",
+                f"only the {said} entry of axis {axes[0]} counts",
+                LOCAL,
+                lambda x, k=place: (
+                    _one_of(x, axes[:1], k).sum(axes, keepdim=True).reshape(step.details["shape"])
+                ),
+            )
+
+
+def _one_of(x: Tensor, axes, place: int) -> Tensor:
+    for axis in axes:
+        x = x.select(axis, place).unsqueeze(axis)
+    return x
+
+
+@plants("mm")
+def _mm(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
+    """A matrix product in the backward: transposes, one row only, the sum left out."""
+    a, b = step.arguments
+    here = f"at {e.site(i)}"
+    shape_a, shape_b = e.p.shape(a), e.p.shape(b)
+    named = [e.name(a), e.name(b)]
+    for position, shape in ((0, shape_a), (1, shape_b)):
+        if shape[-1] == shape[-2]:
+            said = named[position]
+            yield e.reading(
+                i,
+                position,
+                "transposed_operand",
+                f"{said} is transposed, or not, by mistake",
+                LOCAL,
+                lambda values, r=step.arguments[position]: values[r.i].mT,
+            )
+    yield e.instead(
+        i,
+        "transposed_operand",
+        f"the product {here} comes out transposed",
+        LOCAL,
+        lambda x, y: (x @ y).mT,
+    )
+    yield e.instead(
+        i, "transposed_operand", f"the factors {here} are exchanged", LOCAL, lambda x, y: y @ x
+    )
+    inner = shape_a[-1]
+    operand = step.details.get("operand", -1)
+    summed = operand == e.p.steps[step.about].arguments[0].i if operand >= 0 else False
+    if summed:
+        yield from _summed_mm(e, i, inner, here)
+    yield e.instead(
+        i, "extra_mean", f"divides by {inner} {here}", LOCAL, lambda x, y: (x @ y) / inner
+    )
+    yield e.instead(
+        i,
+        "missing_broadcast_sum",
+        f"the sum of the product {here} is left out",
+        LOCAL,
+        _unsummed,
+    )
+    yield e.instead(
+        i,
+        "missing_broadcast_sum",
+        f"an elementwise product stands for the matrix product {here}",
+        SWAP,
+        lambda x, y: x * y,
+    )
+    yield e.instead(
+        i,
+        "missing_broadcast_sum",
+        f"an elementwise product stands for the matrix product {here}",
+        SWAP,
+        lambda x, y: x.mT * y,
+    )
+
+
+def _unsummed(x: Tensor, y: Tensor) -> Tensor:
+    """Every product of a matrix product, the summed axis first."""
+    if x.numel() * y.shape[-1] > 10_000_000:
+        raise ValueError("too large to hold")
+    products = x.unsqueeze(-1) * y.unsqueeze(-3)
+    return products.transpose(0, 1) if x.dim() == 2 else products
+
+
+def _summed_mm(e: Enumeration, i: int, inner: int, here: str) -> Iterator[Candidate]:
+    blocks = [1, *sorted(k for k in e.sizes if inner % k == 0 and k < inner)]
+    pieces = [("last", slice(-k, None)) for k in blocks] + [("first", slice(k)) for k in blocks]
+    for said, rows in pieces:
+        yield e.instead(
+            i,
+            "overwrite_not_accumulate",
+            f"only the {said} of the {inner} rows count {here}",
+            LOCAL,
+            lambda x, y, r=rows: x[..., r] @ y[..., r, :],
+        )
+    yield e.instead(
+        i,
+        "wrong_axis",
+        f"the rows are summed before the product {here}",
+        LOCAL + 2,
+        lambda x, y: x.sum(-1, keepdim=True) @ y.sum(-2, keepdim=True),
+        ("upstream_collapsed",),
+    )
+    yield e.instead(
+        i,
+        "wrong_axis",
+        f"the rows are averaged before the product {here}",
+        LOCAL + 2,
+        lambda x, y: x.mean(-1, keepdim=True) @ y.mean(-2, keepdim=True),
+        ("extra_mean",),
+    )
+    yield e.instead(
+        i,
+        "upstream_collapsed",
+        f"the mean of the input's rows {here} stands for each",
+        LOCAL + 3,
+        lambda x, y: x.mean(-1, keepdim=True) @ y.sum(-2, keepdim=True),
+        ("extra_mean",),
+    )
+
+
+@plants("add")
+def _fork(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
+    """Two paths that meet: one is lost, counted twice or has the wrong sign."""
+    if step.role != "fork":
+        return
+    forked = step.details["forked"]
+    for position in (0, 1):
+        lost, kept = (step.arguments[position], step.arguments[1 - position])
+        label, what, also = _path_label(e, forked, lost, kept)
+        yield e.instead(i, label, what, LOCAL, lambda a, b, k=1 - position: (a, b)[k], also)
+
+
+def _path_label(e: Enumeration, forked: int, lost: Ref, kept: Ref) -> tuple[str, str, tuple]:
+    """Name a path that is left out, by where it leads."""
+    p = e.p
+    here = p.describe(Ref(forked))
+    through = p.describe(Ref(p.steps[lost.i].about))
+    about_lost, about_kept = p.steps[lost.i].about, p.steps[kept.i].about
+    what = f"the path from {here} through {through} is left out"
+    statistic = _statistic_on_path(p, forked, about_lost)
+    if statistic == "mean":
+        return "norm_mean_term_missing", what, ("missing_path",)
+    if statistic == "var":
+        return "norm_var_term_missing", what, ("missing_path", "norm_stats_detached")
+    if _meet_in_product(e, about_lost, about_kept):
+        return "missing_product_term", what, ("missing_path",)
+    if _is_target_path(p, lost):
+        return "missing_target", what, ("missing_path",)
+    return "missing_path", what, ("overwrite_not_accumulate",)
+
+
+def _meet_in_product(e: Enumeration, first: int, second: int) -> bool:
+    """Tell whether two paths meet in the two operands of a product or a quotient."""
+    if first == second:
+        return e.p.steps[first].kind in ("mul", "div")
+    reach = [e.p.dependents(1 << i) for i in (first, second)]
+    for i in range(min(first, second), e.p.output.i + 1):
+        if not (reach[0] >> i & 1 and reach[1] >> i & 1):
+            continue
+        return e.p.steps[i].kind in ("mul", "div")
+    return False
+
+
+def _is_target_path(p: Program, lost: Ref) -> bool:
+    value, step = p[lost], p.steps[lost.i]
+    return bool(
+        step.kind == "scatter"
+        and p.steps[p.output.i].kind
+        and (value == 0).any()
+        and p[p.output].dim() == 0
+    )
+
+
+def _statistic_on_path(p: Program, source: int, first: int) -> str | None:
+    """Tell whether a path goes into the mean or the variance of a normalisation."""
+    step = p.steps[first]
+    if step.kind == "var":
+        return "var"
+    if step.kind == "mean":
+        return "mean" if _subtracted_from(p, first, source) else None
+    if step.kind == "sum" and _subtracted_from(p, first, source):
+        return "mean"
+    if step.kind == "pow" or (step.kind == "mul" and len(set(step.operands())) == 1):
+        after = [s for s in p.steps[first + 1 : p.output.i + 1] if Ref(first) in s.operands()]
+        if any(s.kind in ("mean", "sum") and s.details.get("axes") for s in after):
+            return "var" if _scales_back(p, first, source) else None
+    return None
+
+
+def _subtracted_from(p: Program, statistic: int, source: int) -> bool:
+    reach = p.dependents(1 << statistic)
+    return any(
+        s.kind == "sub" and Ref(source) in s.operands() and s.needs & reach
+        for s in p.steps[statistic + 1 : p.output.i + 1]
+    )
+
+
+def _scales_back(p: Program, statistic: int, source: int) -> bool:
+    reach = p.dependents(1 << statistic)
+    return any(
+        s.kind in ("mul", "div") and s.needs & reach and p.values[i].shape == p.values[source].shape
+        for i, s in enumerate(p.steps[: p.output.i + 1])
+        if i > statistic
+    )
+
+
+@plants("sub")
+def _sub(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
+    """A difference in a textbook formula: one side left out, or added."""
+    named = [e.name(a) for a in step.arguments]
+    if step.role == "target":
+        yield e.instead(
+            i, "missing_target", f"{named[1]} is not subtracted", TEXTBOOK, lambda a, b: a
+        )
+        yield e.instead(i, "missing_path", f"only {named[1]} is left", LOCAL, lambda a, b: -b)
+    elif step.role == "cross":
+        yield e.instead(
+            i,
+            "missing_path",
+            f"the sum {named[1]} is not subtracted",
+            LOCAL,
+            lambda a, b: a,
+            ("missing_cross_terms",),
+        )
+        yield e.instead(i, "missing_path", "only the sum is left", LOCAL, lambda a, b: -b)
+        yield e.instead(
+            i, "sign_error", "the sum is added, not subtracted", TEXTBOOK, lambda a, b: a + b
+        )
+    elif step.role == "centre":
+        yield e.instead(
+            i, "norm_mean_term_missing", "the mean is not subtracted", LOCAL, lambda a, b: a
+        )
+
+
+@plants("scatter")
+def _scatter(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
+    """Gradients that go back to where they were read: they must add up."""
+    shape = step.details["shape"]
+    if not step.details["repeated"]:
+        return
+    called = step.details["called"]
+    what = f"a place that {called} reads more than once keeps only its"
+
+    def written(gradient, index, order):
+        flat = gradient.new_zeros(math.prod(shape))
+        for place, value in order(list(zip(index.tolist(), gradient.reshape(-1), strict=True))):
+            flat[place] = value
+        return flat.reshape(shape)
+
+    yield e.instead(
+        i,
+        "overwrite_not_accumulate",
+        f"{what} last contribution",
+        LOCAL,
+        lambda g, k: written(g, k, lambda pairs: pairs),
+    )
+    yield e.instead(
+        i,
+        "overwrite_not_accumulate",
+        f"{what} first contribution",
+        LOCAL,
+        lambda g, k: written(g, k, lambda pairs: pairs[::-1]),
+    )
+
+    def averaged(gradient, index):
+        sums = gradient.new_zeros(math.prod(shape)).index_add(0, index, gradient.reshape(-1))
+        uses = torch.bincount(index, minlength=math.prod(shape)).clamp_min(1)
+        return (sums / uses).reshape(shape)
+
+    yield e.instead(
+        i, "extra_mean", "repeated contributions are averaged, not added", LOCAL, averaged
+    )
+
+
+@plants("permute")
+def _permute(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
+    """Axes that must be exchanged on the way back, and are only reshaped."""
+    if not e.carries >> i & 1:
+        return
+    shape = e.p.shape(Ref(i))
+    yield e.instead(
+        i,
+        "transposed_operand",
+        f"the axes {step.details['order']} are not exchanged back at {e.site(i)}",
+        LOCAL + 1,
+        lambda x: x.reshape(shape),
+    )
+
+
+@plants("vjp")
+def _vjp(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
+    """A step without a textbook rule."""
+    called = step.details["called"]
+    if e.p.shape(Ref(i)) != e.p.shape(step.arguments[0]):
+        return
+    yield e.instead(
+        i,
+        "missing_local_derivative",
+        f"the derivative of {called} is left out",
+        LOCAL,
+        lambda g, *rest: g,
+        ("missing_cross_terms",),
+    )
+    yield e.instead(
+        i,
+        "applied_twice",
+        f"the derivative of {called} is applied twice",
+        LOCAL,
+        lambda g, *rest: step.function(step.function(g, *rest), *rest),
+    )
+    if e.p[Ref(i)].numel() <= 64:
+        yield e.instead(
+            i,
+            "missing_cross_terms",
+            f"only the diagonal of {called}'s Jacobian is used",
+            LOCAL,
+            lambda g, *rest: _diagonal(step.function, g, rest),
+        )
+
+
+def _diagonal(product: Callable, g: Tensor, rest) -> Tensor:
+    unit = torch.eye(g.numel(), dtype=g.dtype)
+    rows = [product(row.reshape(g.shape), *rest).reshape(-1)[k] for k, row in enumerate(unit)]
+    return g * torch.stack(rows).reshape(g.shape)

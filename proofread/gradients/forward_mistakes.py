@@ -1,0 +1,433 @@
+"""The right gradients of wrong forwards.
+
+Who differentiates another forward than the one given makes one of these mistakes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from proofread.gradients.candidates import (
+    COUNTERFACTUAL,
+    FORWARDS,
+    REMOTE,
+    SWAP,
+    Candidate,
+    Enumeration,
+    axes_said,
+    plants,
+    reduced,
+    shaped,
+)
+from proofread.gradients.derive import other_axes
+from proofread.gradients.program import Program, Ref, Step, resolve
+from proofread.gradients.unary import UNARY
+
+
+@plants("mul", into=FORWARDS)
+def _forward_mul(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
+    for position, factor in enumerate(step.arguments):
+        other = step.arguments[1 - position]
+        if not isinstance(other, Ref) or (isinstance(factor, Ref) and e.active >> factor.i & 1):
+            continue
+        if not e.active >> other.i & 1 and isinstance(factor, Ref) and e.p[factor].numel() > 1:
+            continue
+        kept = 1 - position
+        if isinstance(factor, Ref) and e.p[factor].numel() > 1:
+            label = "missing_mask" if _is_mask(e.p[factor]) else "missing_scale_factor"
+        else:
+            label = "missing_scale_factor"
+        if factor == -1:
+            label = "sign_error"
+        said = f"the factor of {e.p.describe(Ref(i))}"
+        yield e.rescaled(
+            i,
+            label,
+            f"differentiates a forward without {said}",
+            COUNTERFACTUAL,
+            lambda a, b, k=kept: shaped((a, b)[k], (a, b)[1 - k]),
+            factor,
+            lambda f: 1.0,
+        )
+        yield e.rescaled(
+            i,
+            "wrong_scale_factor",
+            f"{said} is inverted",
+            COUNTERFACTUAL + 2,
+            lambda a, b, k=kept: (a, b)[k] / (a, b)[1 - k],
+            factor,
+            lambda f: 1 / f,
+        )
+        yield e.rescaled(
+            i,
+            "applied_twice",
+            f"{said} is there twice",
+            COUNTERFACTUAL + 2,
+            lambda a, b, k=kept: (a, b)[k] * (a, b)[1 - k] ** 2,
+            factor,
+            lambda f: f * f,
+        )
+
+
+@plants("div", into=FORWARDS)
+def _forward_div(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
+    divisor = step.arguments[1]
+    if isinstance(divisor, Ref) and (e.active >> divisor.i & 1 or e.p[divisor].numel() > 1):
+        return
+    said = f"the divisor of {e.p.describe(Ref(i))}"
+    plans = (
+        ("missing_scale_factor", f"differentiates a forward without {said}", lambda b: 1.0),
+        ("wrong_scale_factor", f"multiplies by {said}", lambda b: b),
+        ("wrong_scale_factor", f"squares {said}", lambda b: 1 / b**2),
+        ("wrong_scale_factor", f"takes the root of {said}", lambda b: abs(b) ** -0.5),
+    )
+    for label, what, scale in plans:
+        candidate = e.instead(i, label, what, COUNTERFACTUAL, lambda a, b, s=scale: a * s(b))
+        for j in sorted(e.used):
+            step = e.p.steps[j]
+            if step.about == i and step.kind == "mul" and step.role in ("const", "count"):
+
+                def change(values, step=step, scale=scale):
+                    g, f = (resolve(a, values) for a in step.arguments)
+                    return g * scale(1 / f)
+
+                candidate.changes[j] = change
+        yield candidate
+
+
+def _is_mask(value: Tensor) -> bool:
+    return value.dtype == torch.bool or bool((value == 0).any())
+
+
+@plants("where", into=FORWARDS)
+def _forward_where(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
+    live = [
+        k
+        for k in (1, 2)
+        if isinstance(step.arguments[k], Ref) and e.p.shape(step.arguments[k]) == e.p.shape(Ref(i))
+    ]
+    said = f"the mask at {e.p.describe(Ref(i))}"
+    for k in live:
+        yield e.instead(
+            i,
+            "missing_mask",
+            f"{said} is left out",
+            COUNTERFACTUAL,
+            lambda *a, k=k: a[k] * torch.ones_like(a[0], dtype=a[k].dtype),
+        )
+    yield e.instead(
+        i,
+        "wrong_mask",
+        f"{said} is inverted",
+        COUNTERFACTUAL,
+        lambda c, a, b: torch.where(~c, a, b),
+    )
+    shape = e.p.shape(step.arguments[0])
+    if len(shape) >= 2 and shape[-1] == shape[-2]:
+        yield e.instead(
+            i,
+            "wrong_mask",
+            f"{said} is transposed",
+            COUNTERFACTUAL,
+            lambda c, a, b: torch.where(c.mT, a, b),
+        )
+        eye = torch.eye(shape[-1], dtype=torch.bool)
+        yield e.instead(
+            i,
+            "wrong_mask",
+            f"{said} is off by the diagonal",
+            COUNTERFACTUAL,
+            lambda c, a, b: torch.where(c ^ eye, a, b),
+        )
+
+
+@plants("condition", into=FORWARDS)
+def _forward_condition(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
+    said = f"the condition on {e.name(step.operands()[0])}"
+    if e.p.values[i].dtype != torch.bool:
+        return
+    yield e.instead(
+        i, "wrong_mask", f"{said} is inverted", COUNTERFACTUAL, lambda *a: ~step.function(*a)
+    )
+    for value in (True, False):
+        yield e.instead(
+            i,
+            "missing_mask",
+            f"{said} has no effect",
+            COUNTERFACTUAL + 1,
+            lambda *a, v=value: torch.full_like(step.function(*a), v),
+        )
+
+
+@plants("add", "sub", into=FORWARDS)
+def _forward_add(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
+    for position, left_out in enumerate(step.arguments):
+        kept = step.arguments[1 - position]
+        if not isinstance(left_out, Ref) or not isinstance(kept, Ref):
+            continue
+        said = f"{e.name(left_out)} is left out of {e.p.describe(Ref(i))}"
+        if e.active >> left_out.i & 1:
+            continue
+        target = step.kind == "sub" and e.p.shape(left_out) == e.p.shape(kept)
+        yield e.instead(
+            i,
+            "missing_target" if target else "wrong_mask" if _before_mask(e, i) else "wrong_operand",
+            said,
+            COUNTERFACTUAL,
+            lambda a, b, k=1 - position, s=step.kind: _kept(a, b, k, s),
+        )
+        yield e.instead(
+            i,
+            "sign_error",
+            f"{e.name(left_out)} has the wrong sign in {e.p.describe(Ref(i))}",
+            COUNTERFACTUAL,
+            lambda a, b, s=step.kind: a - b if s == "add" else a + b,
+        )
+
+
+def _before_mask(e: Enumeration, i: int) -> bool:
+    return any(Ref(i) in s.operands() and s.details.get("called") == "relu" for s in e.p.steps)
+
+
+def _kept(a, b, k: int, kind: str) -> Tensor:
+    kept = (a, b)[k]
+    return shaped(-kept if kind == "sub" and k == 1 else kept, (a, b)[1 - k])
+
+
+@plants("unary", into=FORWARDS)
+def _forward_unary(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
+    name = step.details["called"]
+    if not e.active >> i & 1:
+        return
+    yield e.instead(
+        i,
+        "missing_local_derivative",
+        f"differentiates a forward without {name}",
+        COUNTERFACTUAL + 1,
+        lambda z: z,
+    )
+    for relative in UNARY[name].relatives:
+        yield e.instead(
+            i,
+            "other_variant",
+            f"differentiates a forward with {relative} for {name}",
+            COUNTERFACTUAL + 2,
+            UNARY[relative].function,
+        )
+
+
+@plants("var", into=FORWARDS)
+def _forward_var(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
+    axes, keep = step.details["axes"], step.details["keep"]
+    other = 1 - step.details["correction"]
+    said = "the unbiased variance" if other else "the biased variance"
+    count = math.prod(e.p.shape(step.arguments[0])[a] for a in axes)
+    if count > 1:
+        yield e.rescaled(
+            i,
+            "other_variant",
+            f"this is the gradient with {said}",
+            COUNTERFACTUAL - 5,
+            lambda x: x.var(axes, correction=other, keepdim=keep),
+            1 / (count - step.details["correction"]),
+            lambda f: 1 / (count - other),
+        )
+
+
+@plants("normalise", into=FORWARDS)
+def _forward_normalise(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
+    axes, eps = step.details["axes"], step.details["eps"]
+
+    def variant(v, axes=axes, correction=0, centred=True, eps=eps):
+        c = v - v.mean(axes, keepdim=True) if centred else v
+        count = math.prod(v.shape[a] for a in axes)
+        return c * torch.rsqrt(c.square().sum(axes, keepdim=True) / (count - correction) + eps)
+
+    yield e.instead(
+        i,
+        "other_variant",
+        "this is the gradient with the unbiased variance",
+        COUNTERFACTUAL - 5,
+        lambda v: variant(v, correction=1),
+    )
+    yield e.instead(
+        i,
+        "other_variant",
+        "this is the gradient of a normalisation without the mean",
+        COUNTERFACTUAL,
+        lambda v: variant(v, centred=False),
+    )
+    for other in other_axes(axes, e.p[Ref(i)].dim()):
+        yield e.instead(
+            i,
+            "wrong_axis",
+            f"normalises over {axes_said(other)}, not {axes_said(axes)}",
+            COUNTERFACTUAL,
+            lambda v, o=other: variant(v, axes=o),
+        )
+
+
+@plants("softmax", "log_softmax", into=FORWARDS)
+def _forward_softmax(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
+    function = torch.softmax if step.kind == "softmax" else torch.log_softmax
+    other_kind = torch.log_softmax if step.kind == "softmax" else torch.softmax
+    for axis in range(e.p[Ref(i)].dim()):
+        if axis != step.details["axis"]:
+            yield e.instead(
+                i,
+                "wrong_axis",
+                f"{step.kind} runs over axis {axis}, not {step.details['axis']}",
+                COUNTERFACTUAL,
+                lambda z, a=axis: function(z, a),
+            )
+    yield e.instead(
+        i,
+        "other_variant",
+        f"this differentiates another function than {step.kind}",
+        COUNTERFACTUAL,
+        lambda z: other_kind(z, step.details["axis"]),
+    )
+
+
+@plants("sum", "mean", into=FORWARDS)
+def _forward_reduce(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
+    axes, keep = step.details["axes"], step.details["keep"]
+    source = step.arguments[0]
+    if not e.active >> source.i & 1:
+        return
+    rank = e.p[source].dim()
+    count = math.prod(e.p.shape(source)[a] for a in axes)
+    said = e.p.describe(Ref(i))
+    if step.kind == "mean":
+        yield e.rescaled(
+            i,
+            "missing_mean",
+            f"differentiates a sum where {said} averages",
+            COUNTERFACTUAL,
+            lambda x: x.sum(axes, keepdim=keep),
+            1 / count,
+            lambda f: 1.0,
+        )
+        if count > 1:
+            yield e.rescaled(
+                i,
+                "wrong_mean_count",
+                f"divides by {count - 1}, not by {count}, at {said}",
+                COUNTERFACTUAL,
+                lambda x: x.sum(axes, keepdim=keep) / (count - 1),
+                1 / count,
+                lambda f: 1 / (count - 1),
+            )
+    else:
+        yield e.instead(
+            i,
+            "extra_mean",
+            f"differentiates a mean where {said} sums",
+            COUNTERFACTUAL,
+            lambda x: x.mean(axes, keepdim=keep),
+        )
+    if step.kind == "mean" and count > 1 and _squares(e.p, source):
+        yield e.rescaled(
+            i,
+            "other_variant",
+            "this is the gradient with the unbiased variance",
+            COUNTERFACTUAL - 5,
+            lambda x: x.sum(axes, keepdim=keep) / (count - 1),
+            1 / count,
+            lambda f: 1 / (count - 1),
+        )
+    if keep:
+        for other in other_axes(axes, rank):
+            yield e.instead(
+                i,
+                "wrong_axis",
+                f"reduces over {axes_said(other)}, not {axes_said(axes)}, at {said}",
+                COUNTERFACTUAL,
+                lambda x, o=other: reduced(x, step, o, True),
+            )
+
+
+def _squares(p: Program, ref: Ref) -> bool:
+    step = p.steps[ref.i]
+    return (step.kind == "pow" and step.arguments[1] == 2) or (
+        step.kind == "mul" and len(set(step.operands())) == 1
+    )
+
+
+@plants("pow", into=FORWARDS)
+def _forward_pow(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
+    exponent = step.arguments[1]
+    if e.active >> i & 1 and isinstance(exponent, int | float):
+        for other in (exponent - 1, exponent + 1, -exponent, 2 * exponent, exponent / 2):
+            yield e.instead(
+                i,
+                "wrong_power",
+                f"the exponent {other} stands for {exponent}",
+                COUNTERFACTUAL + 3,
+                lambda x, n, k=other: x**k,
+            )
+
+
+@plants("conv", into=FORWARDS)
+def _forward_conv(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
+    yield e.instead(
+        i,
+        "conv_flip",
+        "this differentiates a convolution with the kernel flipped",
+        COUNTERFACTUAL,
+        lambda x, w: step.function(x, w.flip(list(range(2, w.dim())))),
+    )
+
+
+@plants("mm", into=FORWARDS)
+def _forward_mm(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
+    for position, argument in enumerate(step.arguments):
+        shape = e.p.shape(argument)
+        if shape[-1] == shape[-2]:
+            yield e.reading(
+                i,
+                position,
+                "transposed_operand",
+                f"{e.name(argument)} is transposed, or not, by mistake",
+                COUNTERFACTUAL + 2,
+                lambda values, r=argument: values[r.i].mT,
+            )
+
+
+@plants("leaf", "captured", into=FORWARDS)
+def _forward_leaf(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
+    value = e.p.values[i]
+    if i == e.p.wrt.i or not isinstance(value, Tensor) or not e.p.is_float(Ref(i)):
+        return
+    loss = e.p[e.p.output].dim() == 0
+    if loss and value.dim():
+        yield e.plant(
+            i,
+            "missing_target",
+            f"{step.name} is not subtracted",
+            REMOTE,
+            lambda values: torch.zeros_like(values[i]),
+        )
+    if value.dim() >= 2 and value.shape[-1] == value.shape[-2]:
+        yield e.plant(
+            i,
+            "transposed_operand",
+            f"{step.name} is transposed",
+            REMOTE,
+            lambda values: values[i].mT,
+        )
+    for j, other in enumerate(e.p.values[: e.start]):
+        alike = isinstance(other, Tensor) and other.shape == value.shape and value.dim()
+        if j == i or e.p.steps[j].kind != "leaf" or not alike or not e.p.is_float(Ref(j)):
+            continue
+        yield e.plant(
+            i,
+            "wrong_operand",
+            f"{e.name(Ref(j))} stands where {step.name} belongs",
+            SWAP + 3,
+            lambda values, j=j: values[j] * 1.0,
+        )
