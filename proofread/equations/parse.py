@@ -217,6 +217,8 @@ _SIGNS = str.maketrans(
 
 def _over(latex: str) -> str:
     r"""`{a \over b}` as a `\frac`."""
+    if not re.search(r"\\over(?![A-Za-z])", latex):
+        return latex
     part = r"((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*?)"
     return re.sub(r"\{" + part + r"\\over(?![A-Za-z])" + part + r"\}", r"{\\frac{\1}{\2}}", latex)
 
@@ -232,6 +234,8 @@ def _plain_fractions(latex: str) -> str:
 
 def _math_in_text(latex: str) -> str:
     r"""`\text{if $z$ is}` becomes `\text{if } z \text{ is}`."""
+    if "$" not in latex:
+        return latex
     pattern = r"\\(text|textrm|mbox|textit)\s*\{([^{}]*\$[^{}$]*(?:\{[^{}]*\}[^{}$]*)*\$[^{}]*)\}"
 
     def open_up(found: re.Match) -> str:
@@ -290,7 +294,7 @@ _SEPARATORS = {"COMMA", "SEMI", "PERIOD", "QUAD", "COLON"}
 def lay_out(tokens: list[Token], names: frozenset[str] = frozenset()) -> list[Token]:
     """Turn lexed tokens into those the grammar reads."""
     tokens = _name_words(_join_names(tokens, names), names)
-    tokens = _pair_bars(tokens)
+    tokens = _pair_bars(_open_arrays(tokens))
     _check_depth(tokens)
     return _join_lines(_drop_alignment(tokens))
 
@@ -370,6 +374,29 @@ def _opened(token: Token, command: str, word: str) -> list[Token]:
     pieces += [("LETTER" if c.isalpha() else "NUMBER", c) for c in word if c.isalnum()]
     pieces.append(("RBRACE", "}"))
     return [Token.new_borrow_pos(kind, text, token) for kind, text in pieces]
+
+
+def _open_arrays(tokens: list[Token]) -> list[Token]:
+    r"""An `array` that only aligns `a & = & b` is no matrix: its lines are lines."""
+    out = list(tokens)
+    for at, token in enumerate(tokens):
+        if token.type != "BEGINMATRIX" or "array" not in token:
+            continue
+        if at and tokens[at - 1].type in {"OPEN", "LEFTBAR", "BAR"}:
+            continue
+        depth, aligned, stop = 0, False, None
+        for place in range(at, len(tokens)):
+            kind = tokens[place].type
+            depth += (kind in _OPENERS) - (kind in _CLOSERS)
+            if depth == 0:
+                stop = place
+                break
+            near = {tokens[place - 1].type, tokens[min(place + 1, len(tokens) - 1)].type}
+            aligned = aligned or (depth == 1 and kind == "REL" and "AMP" in near)
+        if aligned and stop is not None:
+            out[at] = Token.new_borrow_pos("BEGINLINES", str(token), token)
+            out[stop] = Token.new_borrow_pos("ENDLINES", str(tokens[stop]), tokens[stop])
+    return out
 
 
 def _pair_bars(tokens: list[Token]) -> list[Token]:

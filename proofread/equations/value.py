@@ -224,7 +224,8 @@ def _same_rank(one, two, n, a, b):
 
 
 def _misfit(a: Value, b: Value) -> str:
-    return f"a product of {_said(a)} with {_said(b)} does not conform"
+    hint = "; entry by entry is written \\odot" if a.shape == b.shape and a.rank > 1 else ""
+    return f"a product of {_said(a)} with {_said(b)} does not conform{hint}"
 
 
 def _said(v: Value) -> str:
