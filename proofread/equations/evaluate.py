@@ -324,6 +324,9 @@ class Evaluator:
 
     def _quotient(self, node: m.Quotient) -> Value:
         a, b = self.value(node.num), self.value(node.den)
+        if a.like and not b.rank and not b.like:
+            # I / n is as many entries as I; a plain quotient would make it a number.
+            return multiply(Value(1 / b.data, b.idx), a)
         if b.rank and a.rank == 0:
             return elementwise(a, b, torch.div)
         done = elementwise(a, b, torch.div, what="divided")
@@ -358,7 +361,7 @@ class Evaluator:
         return transpose(self.value(node.of))
 
     def _normof(self, node: m.NormOf) -> Value:
-        of = self.value(node.of)
+        of = value.sized(self.value(node.of))
         axes = tuple(range(len(of.idx), of.data.dim()))
         if node.kind in functions.EXTREMES:
             if not axes:
@@ -385,6 +388,8 @@ class Evaluator:
 
     def _call(self, node: m.Call) -> Value:
         args = [self.value(arg) for arg in node.args]
+        for arg in args:
+            value.sized(arg)
         if node.function == "pinv":
             return Value(torch.linalg.pinv(args[0].data), args[0].idx)
         if node.function == functions.CHAIN and len(args) == 2:

@@ -108,6 +108,7 @@ def elementwise(
     Raises:
         Undefined: if the shapes do not fit.
     """
+    sized(a), sized(b)
     idx = union(a, b)
     one, two = lift(a, idx), lift(b, idx)
     n = len(idx)
@@ -134,6 +135,13 @@ def elementwise(
         raise Undefined(f"{say_shape(a.shape)} and {say_shape(b.shape)} can't be {what}")
     _check_blowup(one, two)
     return Value(act(one, two), idx, row=row and max(a.rank, b.rank) == 1)
+
+
+def sized(value: Value) -> Value:
+    """The value itself; Undefined if it is ones or an identity whose size is open."""
+    if value.like:
+        raise Undefined("the size of the ones or of the identity is not given here")
+    return value
 
 
 def _check_blowup(one: torch.Tensor, two: torch.Tensor) -> None:

@@ -387,7 +387,8 @@ class Page:
             if name in self.declared.conventions or not self._applies(name, links):
                 continue
             if name == "direct-partial" and (
-                any(_zero(link.right) for link in failed) or not self._can_cut()
+                any(_zero(link.right) or _total(link.result) for link in failed)
+                or not self._can_cut()
             ):
                 continue
             if self._all_hold(links, reader, deadline, layout):
@@ -579,7 +580,8 @@ class Link:
     space: Node | None = None
 
 
-@dataclass
+# Told apart by identity: tensors have no single truth to compare by.
+@dataclass(eq=False)
 class Comparison:
     """Two sides in one world."""
 
@@ -668,6 +670,14 @@ def _relation_holds(op, one, two, error, scale) -> bool:
     if op == "\\propto":
         return _constant_ratio(one, two) is not None
     return error <= 0.05
+
+
+_TOTAL = re.compile(r"\\frac\s*\{\s*(?:d|\\(?:mathrm|text|rm)\s*\{?\s*d)\b")
+
+
+def _total(result: Equality) -> bool:
+    """Whether a side is written with an upright or plain d: that follows all paths."""
+    return any(_TOTAL.search(side) for side in (result.left_latex, result.right_latex))
 
 
 def _constant_ratio(one: torch.Tensor, two: torch.Tensor) -> float | None:
