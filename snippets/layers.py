@@ -120,7 +120,8 @@ class Model:
     >>> W = torch.tensor([[2., 1.], [-1., 0.]])
     >>> b = torch.tensor([-1., -3.])
     >>> model = Model([Linear(W, b), Relu()], Mse())
-    >>> Y = torch.tensor([[1., 1.], [3., 1.], [0., 1.], [7., 1.]])
+    >>> Y = torch.ones(4, 2)
+    >>> Y[:, 0] = torch.tensor([1., 3., 0., 7.])
     >>> model(X, Y)
     tensor(3.7500)
     >>> model.backward()[3]
@@ -172,7 +173,8 @@ def linear_g(
     >>> X = torch.arange(1.0, 9.0).reshape(4, 2)
     >>> W = torch.tensor([[2., 1.], [-1., 0.]])
     >>> b = torch.tensor([-1., -3.])
-    >>> Y = torch.tensor([[1., 1.], [3., 1.], [0., 1.], [7., 1.]])
+    >>> Y = torch.ones(4, 2)
+    >>> Y[:, 0] = torch.tensor([1., 3., 0., 7.])
     >>> Z = X @ W + b
     >>> A = torch.relu(Z)
     >>> mse_g(A, Y)

@@ -69,11 +69,9 @@ def outer_products(
     tensor([[0., 6.],
             [0., 8.]])
     """
-    rows = [
-        torch.outer(x, g)
-        for x, g in zip(X, dJ_dZ, strict=True)
-    ]
-    return torch.stack(rows)
+    rows = zip(X, dJ_dZ, strict=True)
+    outer = [torch.outer(x, g) for x, g in rows]
+    return torch.stack(outer)
 
 
 def grad_W_by_row(

@@ -25,13 +25,10 @@ def mse_by_row(
     if A.numel() == 0:
         raise ValueError(f"A needs entries: {A.shape}")
     errors = []
-    for a, y in zip(
-        A.tolist(), Y.tolist(), strict=True
-    ):
-        squares = [
-            (p - q) ** 2
-            for p, q in zip(a, y, strict=True)
-        ]
+    rows = zip(A.tolist(), Y.tolist(), strict=True)
+    for a, y in rows:
+        outputs = zip(a, y, strict=True)
+        squares = [(p - q) ** 2 for p, q in outputs]
         errors.append(sum(squares) / len(squares))
     return A.new_tensor(sum(errors) / len(errors))
 

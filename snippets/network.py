@@ -23,7 +23,8 @@ def forward_by_row(
     >>> X = torch.arange(1.0, 9.0).reshape(4, 2)
     >>> W = torch.tensor([[2., 1.], [-1., 0.]])
     >>> b = torch.tensor([-1., -3.])
-    >>> Y = torch.tensor([[1., 1.], [3., 1.], [0., 1.], [7., 1.]])
+    >>> Y = torch.ones(4, 2)
+    >>> Y[:, 0] = torch.tensor([1., 3., 0., 7.])
     >>> forward_by_row(X, W, b, Y)
     tensor(3.7500)
     """
@@ -31,19 +32,12 @@ def forward_by_row(
         raise ValueError(f"Y needs entries: {Y.shape}")
     weights, biases = W.T.tolist(), b.tolist()
     errors = []
-    for x, y in zip(
-        X.tolist(), Y.tolist(), strict=True
-    ):
-        for w, bias, target in zip(
-            weights, biases, y, strict=True
-        ):
-            z = (
-                sum(
-                    p * q
-                    for p, q in zip(w, x, strict=True)
-                )
-                + bias
-            )
+    rows = zip(X.tolist(), Y.tolist(), strict=True)
+    for x, y in rows:
+        neurons = zip(weights, biases, y, strict=True)
+        for w, bias, target in neurons:
+            inputs = zip(w, x, strict=True)
+            z = sum(p * q for p, q in inputs) + bias
             a = max(0.0, z)
             errors.append((a - target) ** 2)
     return X.new_tensor(sum(errors) / len(errors))
@@ -68,7 +62,8 @@ def forward(
     >>> X = torch.arange(1.0, 9.0).reshape(4, 2)
     >>> W = torch.tensor([[2., 1.], [-1., 0.]])
     >>> b = torch.tensor([-1., -3.])
-    >>> Y = torch.tensor([[1., 1.], [3., 1.], [0., 1.], [7., 1.]])
+    >>> Y = torch.ones(4, 2)
+    >>> Y[:, 0] = torch.tensor([1., 3., 0., 7.])
     >>> Z, A, J = forward(X, W, b, Y)
     >>> A
     tensor([[0., 0.],
@@ -105,8 +100,9 @@ def backward(
 
     >>> X = torch.arange(1.0, 9.0).reshape(4, 2)
     >>> W = torch.tensor([[2., 1.], [-1., 0.]])
-    >>> Z = torch.tensor([[-1., -2.], [1., 0.], [3., 2.], [5., 4.]])
-    >>> Y = torch.tensor([[1., 1.], [3., 1.], [0., 1.], [7., 1.]])
+    >>> Z = X @ W + torch.tensor([-1., -3.])
+    >>> Y = torch.ones(4, 2)
+    >>> Y[:, 0] = torch.tensor([1., 3., 0., 7.])
     >>> gradients = backward(X, W, Z, torch.relu(Z), Y)
     >>> for dJ in gradients:
     ...     print(dJ + 0)  # no minus zeros
@@ -146,7 +142,8 @@ def forward_and_backward(
     >>> X = torch.arange(1.0, 9.0).reshape(4, 2)
     >>> W = torch.tensor([[2., 1.], [-1., 0.]])
     >>> b = torch.tensor([-1., -3.])
-    >>> Y = torch.tensor([[1., 1.], [3., 1.], [0., 1.], [7., 1.]])
+    >>> Y = torch.ones(4, 2)
+    >>> Y[:, 0] = torch.tensor([1., 3., 0., 7.])
     >>> J, dJ_dW, dJ_db, dJ_dX = forward_and_backward(X, W, b, Y)
     >>> J, dJ_db
     (tensor(3.7500), tensor([-0.2500,  1.0000]))
@@ -175,7 +172,8 @@ def grad_W_in_closed_form(
     >>> X = torch.arange(1.0, 9.0).reshape(4, 2)
     >>> W = torch.tensor([[2., 1.], [-1., 0.]])
     >>> b = torch.tensor([-1., -3.])
-    >>> Y = torch.tensor([[1., 1.], [3., 1.], [0., 1.], [7., 1.]])
+    >>> Y = torch.ones(4, 2)
+    >>> Y[:, 0] = torch.tensor([1., 3., 0., 7.])
     >>> grad_W_in_closed_form(X, W, b, Y)
     tensor([[-1.2500,  6.5000],
             [-1.5000,  7.5000]])

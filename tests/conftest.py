@@ -1,4 +1,4 @@
-"""The site, built once for all tests that look at it."""
+"""The site, built once for all tests that look at it; one thread for each of two workers."""
 
 import os
 import subprocess
@@ -6,6 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from filelock import FileLock
+
+# The tensors are tiny, and the other core has tests of its own.
+torch.set_num_threads(1)
 
 ROOT = Path(__file__).parent.parent
 
@@ -13,15 +18,22 @@ ROOT = Path(__file__).parent.parent
 @pytest.fixture(scope="session")
 def site(tmp_path_factory) -> Path:
     """Return the folder of a strict build. A build that warns fails every test that asks for it."""
-    folder = tmp_path_factory.mktemp("site")
-    build = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", folder],
-        check=False,
-        cwd=ROOT,
-        env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
-        capture_output=True,
-        text=True,
-    )
-    if build.returncode:
-        pytest.fail(f"mkdocs build --strict failed:\n{build.stderr[-4000:]}", pytrace=False)
+    shared = tmp_path_factory.getbasetemp()
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        shared = shared.parent
+    folder, log = shared / "site", shared / "site.log"
+    # The first worker that gets here builds; the other waits, and finds it built.
+    with FileLock(shared / "site.lock"):
+        if not log.exists():
+            build = subprocess.run(
+                [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", folder],
+                check=False,
+                cwd=ROOT,
+                env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
+                capture_output=True,
+                text=True,
+            )
+            log.write_text("" if build.returncode == 0 else build.stderr[-4000:])
+    if problem := log.read_text():
+        pytest.fail(f"mkdocs build --strict failed:\n{problem}", pytrace=False)
     return folder

@@ -119,7 +119,9 @@ def test_every_shown_block_runs(pages, tmp_path):
         for block in (code for code in page.code if "install_import_hook" not in code):
             count += 1
             run(block, tmp_path / f"block_{count}.py")
-            above = f"{above}\n\n{block}"
+            # An exercise has the names of the page, and nothing behind them yet.
+            if "raise NotImplementedError" not in block:
+                above = f"{above}\n\n{block}"
         if above:
             module = run(above, tmp_path / f"page_{count}.py")
             assert doctest.testmod(module).failed == 0, page.path

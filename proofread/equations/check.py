@@ -219,7 +219,8 @@ def check_document(
     try:
         sets = read_declarations(document.declarations, str(folder))
         checker = _Checker(sets, document, seconds, _Cache.open(cache_dir, document.path))
-        report.formulas = [checker.formula(found) for found in document.equations]
+        with one_thread():
+            report.formulas = [checker.formula(found) for found in document.equations]
         checker.cache.save()
     except (BadDeclaration, TooLong) as problem:
         report.formulas, report.error = [], str(problem)
@@ -270,7 +271,8 @@ class _Checker:
         chains = self.cache.get(key)
         if chains is None:
             chains = self._check(found, declared, before)
-            self.cache.put(key, chains)
+            if not any(chain.timed_out for chain in chains):
+                self.cache.put(key, chains)
         if declared.defines:
             # What this formula may define is part of what later ones depend on.
             history.append(found.latex)
@@ -294,7 +296,9 @@ class _Checker:
             try:
                 return page.check(found.latex, before)
             except TooLong as problem:
-                return [Chain(found.latex.strip(), "unreadable", reason=str(problem))]
+                chain = Chain(found.latex.strip(), "unreadable", reason=str(problem))
+                chain.timed_out = True
+                return [chain]
 
 
 def _with_orders(declared: Declarations, found: Found) -> Declarations:
@@ -321,6 +325,17 @@ def _with_orders(declared: Declarations, found: Found) -> Declarations:
                 spans[letter.strip()] = span.strip()
             changes["indices"] = spans
     return replace(declared, **changes) if changes else declared
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute in one thread: the arrays are small, and idle threads would spin."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextlib.contextmanager

@@ -39,6 +39,7 @@ KEYS = frozenset(
         "conventions",
         "base",
         "samples",
+        "vectors",
         "sets",
         "stationary",
     ]
@@ -64,6 +65,7 @@ KINDS = frozenset(
 )
 CONVENTIONS = {
     "denominator-layout": "the Jacobian of a vector by a vector is transposed",
+    "numerator-layout": "the gradient of a scalar by a matrix is transposed",
     "einstein": "an index that a term repeats is summed",
     "direct-partial": "a partial holds the other arguments of the forward's line fixed",
     "stationary": "the equation holds where the gradient is zero",
@@ -128,6 +130,8 @@ class Leaf:
     value: object = None
 
 
+_IMPORTED: dict[Path, str] = {}
+
 Key = tuple[str, str, str]  # the name without scripts, its subscript, its superscript
 
 
@@ -147,6 +151,7 @@ class Declarations:
     conventions: frozenset[str] = frozenset()
     base: int = 1
     samples: str = "rows"
+    vectors: str = "free"
     stationary: dict[str, str] = field(default_factory=dict)
     folder: str = ""
 
@@ -161,6 +166,10 @@ class Declarations:
         return hashlib.sha256((text + self._code()).encode()).hexdigest()
 
     def _code(self) -> str:
+        found = self._modules()
+        return "\n".join(found[file] for file in sorted(found))
+
+    def _modules(self) -> dict[Path, str]:
         """The source of every module beside the page that the forward reaches by imports."""
         found: dict[Path, str] = {}
         waiting = [self._all_code()]
@@ -172,7 +181,16 @@ class Declarations:
                         if file not in found and file.is_file():
                             found[file] = file.read_text(encoding="utf-8")
                             waiting.append(found[file])
-        return "\n".join(found[file] for file in sorted(found))
+        return found
+
+    def _forget_changed_modules(self) -> None:
+        """Make Python import anew what changed since this process imported it."""
+        files = {file: text for file, text in self._modules().items()}
+        if any(_IMPORTED.get(file, text) != text for file, text in files.items()):
+            for name, module in list(sys.modules.items()):
+                if getattr(module, "__file__", None) and Path(module.__file__) in files:
+                    del sys.modules[name]
+        _IMPORTED.update(files)
 
     def _all_code(self) -> str:
         return "\n".join([self.forward, *self.functions.values()])
@@ -228,6 +246,7 @@ class Declarations:
 
     @cached_property
     def first_world(self) -> World:
+        self._forget_changed_modules()
         return draw(self, seed=0)
 
     @cached_property
@@ -241,6 +260,22 @@ class Declarations:
         return tuple(worlds)
 
     @cached_property
+    def many_worlds(self) -> tuple[World, ...]:
+        """Further draws, for formulas whose value hangs on few decisions."""
+        further = []
+        for seed in range(3, 12):
+            try:
+                further.append(draw(self, seed, grow=seed % 2))
+            except Unreadable:
+                further.append(draw(self, seed))
+        return (*self.worlds, *further)
+
+    @cached_property
+    def fixed_worlds(self) -> tuple[World, ...]:
+        """Draws at the declared sizes alone, for formulas that write a size out."""
+        return (*self.worlds[:2], draw(self, seed=2))
+
+    @cached_property
     def table(self) -> dict[Key, str]:
         """LaTeX names to code names, by `name_key`."""
         table: dict[Key, str] = {}
@@ -251,8 +286,32 @@ class Declarations:
             for text in _spellings(code)[:2]:
                 table.setdefault(name_key(parse_atom(text, _letters_of(code))), code)
         for text, code in self.latex.items():
-            table[name_key(parse_atom(text, self.words))] = code
+            key = name_key(parse_atom(text, self.words))
+            if not self._is_entry(text, code):
+                table[key] = code
         return table
+
+    @cached_property
+    def entries(self) -> dict[tuple[str, int], str]:
+        """Arrays declared by an entry, as `L_i` beside `L`: name and number of indices."""
+        found = {}
+        for text, code in self.latex.items():
+            if self._is_entry(text, code):
+                node = parse_atom(text, self.words)
+                found[bare(node.base), self.first_world.data[code].dim()] = code
+        return found
+
+    def _is_entry(self, text: str, code: str) -> bool:
+        """Whether a declared name shows index letters that run over the axes of its array."""
+        node = parse_atom(text, self.words)
+        data = self.first_world.data.get(code)
+        if data is None or not isinstance(node, tree.Scripted) or node.sup is not None:
+            return False
+        if node.sub is None or node.primes or not data.dim():
+            return False
+        letters = [part.base for part in tree.walk(node.sub) if isinstance(part, tree.Name)]
+        spans = [self.first_world.sizes.get(str(self.indices.get(letter))) for letter in letters]
+        return spans == list(data.shape)
 
     @cached_property
     def function_table(self) -> dict[Key, str]:
@@ -353,6 +412,12 @@ def _read_one(mapping: Mapping, folder: str) -> Declarations:
     samples = mapping.get("samples", "rows")
     if samples not in ("rows", "columns"):
         raise BadDeclaration(f"samples: {samples!r} was given; samples are `rows` or `columns`")
+    vectors = mapping.get("vectors", "free")
+    if vectors not in ("free", "rows"):
+        raise BadDeclaration(
+            f"vectors: {vectors!r} was given; a row that is taken out of a matrix has no "
+            "orientation (`free`) or stays a row, of shape (1, D) (`rows`)"
+        )
     arbitrary = {
         str(k): tuple(_words(v, "arbitrary"))
         for k, v in _mapping(mapping.get("arbitrary") or {}, "arbitrary").items()
@@ -373,6 +438,7 @@ def _read_one(mapping: Mapping, folder: str) -> Declarations:
         conventions=frozenset(conventions),
         base=base,
         samples=samples,
+        vectors=vectors,
         stationary=_strings(mapping.get("stationary"), "stationary"),
         folder=folder,
     )
@@ -586,6 +652,8 @@ def draw(
         torch.manual_seed(seed)
         _run(declared, namespace, data, cut)
         _arbitrary(declared, namespace, data, made)
+        for scalar, leaf in declared.stationary.items():
+            _settle(declared, namespace, data, scalar, leaf, seed)
     for name, leaf in declared.leaves.items():
         if leaf.kind == "constant":
             data[name] = data[name].detach()
@@ -594,15 +662,15 @@ def draw(
 
 def _sizes(declared: Declarations, grow: int) -> dict[str, int]:
     sizes: dict[str, int] = {}
-    named = set()
+    named: dict[str, None] = {}
     for leaf in declared.leaves.values():
         for part in (*leaf.shape, leaf.below):
-            named |= set(re.findall(r"[A-Za-z_]\w*", part))
+            named |= dict.fromkeys(re.findall(r"[A-Za-z_]\w*", part))
     for span in declared.indices.values():
         if isinstance(span, str) and span.isidentifier():
-            named.add(span)
+            named[span] = None
     free = [n for n in DEFAULT_SIZES if n not in declared.sizes.values()]
-    for name in [*declared.sizes, *sorted(named - set(declared.sizes))]:
+    for name in [*declared.sizes, *(name for name in named if name not in declared.sizes)]:
         given = declared.sizes.get(name)
         if given is None:
             given = free.pop(0) if free else 12
@@ -723,11 +791,43 @@ def _run(declared: Declarations, namespace: dict, data: dict, cut: bool) -> None
                         data[f"{name} cut"] = namespace[name]
 
 
+NEWTON_STEPS = 30
+
+
+def _settle(declared, namespace, data, scalar: str, leaf: str, seed: int) -> None:
+    """Move a leaf to where the gradient of a scalar by it is zero, by Newton's method."""
+    where = f"stationary: {scalar} by {leaf}"
+    if leaf not in declared.leaves or scalar not in data:
+        raise BadDeclaration(f"{where}: a scalar of the forward and one of `symbols` are needed")
+    for _ in range(NEWTON_STEPS):
+        point = data[leaf]
+        try:
+            slope = grad(data[scalar], point).reshape(-1)
+            rows = [
+                torch.autograd.grad(one, point, retain_graph=True, allow_unused=True)[0]
+                for one in slope
+            ]
+            bend = torch.stack([torch.zeros_like(point) if r is None else r for r in rows])
+            bend = bend.reshape(len(rows), -1)
+            if int(torch.linalg.matrix_rank(bend, rtol=1e-9)) < len(rows):
+                raise BadDeclaration(f"{where}: the gradient is zero on more than a point")
+            step = torch.linalg.solve(bend, slope.detach())
+        except RuntimeError as problem:
+            raise BadDeclaration(f"{where}: {_say(problem)}") from None
+        if float(slope.detach().abs().max()) < 1e-11:
+            return
+        moved = point.detach() - step.reshape(point.shape)
+        data[leaf] = namespace[leaf] = moved.requires_grad_()
+        torch.manual_seed(seed)
+        _run(declared, namespace, data, cut=False)
+    raise BadDeclaration(f"{where}: no point with gradient zero was found")
+
+
 @contextlib.contextmanager
 def _importing(roots: list[Path]):
     """Let the forward import modules that lie beside the page."""
     added = [str(root) for root in roots if str(root) not in sys.path]
-    sys.path.extend(added)
+    sys.path[:0] = added
     importlib.invalidate_caches()
     try:
         yield

@@ -8,6 +8,7 @@ before an equation says how it is to be treated.
 
 from __future__ import annotations
 
+import bisect
 import json
 import re
 from collections.abc import Iterator
@@ -156,29 +157,125 @@ def _tex_declarations(text: str) -> dict:
 
 # ---- finding ----
 
-_MASKS = re.compile(
-    r"^(?P<fence>[ \t>]*(?:```+|~~~+))(?![ \t]*math\b)[^\n]*\n.*?(?:^[ \t>]*(?:```+|~~~+)[ \t]*$|\Z)"
-    r"|(?P<tick>(?<![`$\\])`+(?!`))(?:(?!\n\s*\n).)*?(?<!`)(?P=tick)(?!`)(?!\$)"
-    r"|^[ \t>]*(?:-{1,}8<-{1,})[^\n]*$"
-    r"|<!--(?!\s*proofread:).*?-->"
-    r"|<(?P<tag>script|style|pre|code)\b(?![^>]*math/tex)[^>]*>.*?</(?P=tag)>",
+# What may open something. What closes it is looked up in the sorted places of its closing
+# sign, so that a text full of openers that nothing closes still takes one pass.
+_OPENERS = re.compile(
+    r"(?P<fence>^[ \t>]*(?P<bar>```+|~~~+)[^\n]*$)"
+    r"|(?P<include>^[ \t>]*-+8<-+[^\n]*$)"
+    r"|(?P<tick>(?<![`$])`+)"
+    r"|(?P<note><!--)"
+    r"|(?P<tag><(?P<tagname>script|style|pre|code)\b[^>\n]*>)"
+    r"|(?P<env>\\begin\s?\{(?P<name>(?:" + DISPLAY_NAMES + r")\*?)\})"
+    r"|(?P<code>\\begin\s?\{(?P<codename>verbatim|Verbatim|lstlisting|minted)\*?\})"
+    r"|(?P<dollars>\$\$)"
+    r"|(?P<square>\\\\?\[(?!\d*\.?\d+\s*(?:pt|em|ex|mm|cm|in)\]))"
+    r"|(?P<round>\\\\?\()"
+    r"|(?P<dollar>(?<!\w)\$)"
+    r"|(?P<escape>\\.)",
     re.MULTILINE | re.DOTALL,
 )
-_FORMULA = re.compile(
-    r"(?P<order><!--\s*proofread:\s*(?P<said>.*?)-->)"
-    r"|(?P<fenced>^[ \t>]*```[ \t]*math[ \t]*\n(?P<in_fence>.*?)^[ \t>]*```[ \t]*$)"
-    r"|(?P<env>\\begin\s*\{(?P<name>" + DISPLAY_NAMES + r")(?P<star>\*?)\}"
-    r".*?\\end\s*\{(?P=name)(?P=star)\})"
-    r"|<script[^>]*math/tex;\s*mode=display[^>]*>(?P<script>.*?)</script>"
-    r"|(?<!\\)\$\$(?P<dollars>.*?)(?<!\\)\$\$"
-    r"|(?<!\\)\\\\?\[(?!\d*\.?\d+\s*(?:pt|em|ex|mm|cm|in)\])(?P<square>.*?)(?<!\\)\\\\?\]"
-    r"|(?<!\\)\\\\?\((?P<round>(?:(?!\n\s*\n).)*?)\\\\?\)"
-    r"|\$`(?P<ticked>[^`]+)`\$"
-    r"|(?<![\\$\w])\$(?![\s$])(?P<dollar>(?:\\.|[^$\\])+?)(?<![\s\\])\$(?![\d$])"
+_INLINE = re.compile(
+    r"\$`(?P<ticked>[^`$]+)`\$"
+    r"|\$(?![\s$])(?P<tight>(?:\\.|[^$\\])+?)(?<![\s\\])\$(?![\d$])"
     # With spaces inside its dollars it has to look like a formula.
-    r"|(?<![\\$\w])\$(?=[^$\n]*[\\_^=])(?P<loose>(?:\\.|[^$\\\n])+)\$(?![\d$])",
-    re.MULTILINE | re.DOTALL,
+    r"|\$(?=[^$\n]*[\\_^=])(?P<loose>(?:\\.|[^$\\\n])+)\$(?![\d$])",
+    re.DOTALL,
 )
+
+
+@dataclass(frozen=True)
+class _Span:
+    """A stretch of a text: an order, a formula (display or not), from `start` to `end`."""
+
+    kind: str
+    inside: str
+    start: int
+    end: int
+
+
+class _Places:
+    """Where each closing sign stands in a text, found once for each sign."""
+
+    def __init__(self, text: str):
+        self.text = text
+        self._found: dict[str, tuple[list[int], list[int]]] = {}
+
+    def after(self, sign: str, start: int) -> tuple[int, int] | None:
+        """The first place of a pattern at or after `start`: where it starts and ends."""
+        if sign not in self._found:
+            places = [m.span() for m in re.finditer(sign, self.text, re.MULTILINE)]
+            self._found[sign] = ([a for a, _ in places], [b for _, b in places])
+        starts, ends = self._found[sign]
+        at = bisect.bisect_left(starts, start)
+        return (starts[at], ends[at]) if at < len(starts) else None
+
+    def in_paragraph(self, sign: str, start: int) -> tuple[int, int] | None:
+        """The same, before the next blank line."""
+        place, blank = self.after(sign, start), self.after(r"\n[ \t]*\n", start)
+        return None if place is None or (blank and blank[0] < place[0]) else place
+
+
+def _spans(text: str) -> Iterator[_Span]:
+    """Yield the orders and formulas of a text, passing over its code and comments."""
+    places = _Places(text)
+    at = 0
+    while (match := _OPENERS.search(text, at)) is not None:
+        found = _span(text, match, places)
+        if found is None:
+            at = match.end()
+            continue
+        if found.kind:
+            yield found
+        at = max(found.end, match.start() + 1)
+
+
+def _span(text: str, match: re.Match, places: _Places) -> _Span | None:
+    start, stop = match.span()
+    kind = match.lastgroup if match.lastgroup not in {"bar", "tagname", "name"} else None
+    kind = next(k for k in _KINDS if match[k] is not None) if kind not in _KINDS else kind
+    closing = {
+        "fence": lambda: places.after(
+            rf"^[ \t>]*{re.escape((match['bar'] or '')[:3])}+[ \t]*$", stop
+        ),
+        "tick": lambda: places.in_paragraph(rf"(?<!`){match['tick']}(?!`)", stop),
+        "note": lambda: places.after("-->", stop),
+        "tag": lambda: places.after(f"</{match['tagname']}>", stop),
+        "env": lambda: places.after(rf"\\end\s?\{{{re.escape(match['name'] or '')}\}}", stop),
+        "code": lambda: places.after(rf"\\end\s?\{{{match['codename']}\*?\}}", stop),
+        "dollars": lambda: places.after(r"(?<!\\)(?:\\\\)*\$\$", stop),
+        "square": lambda: places.after(r"(?<!\\)\\\\?\]", stop),
+        "round": lambda: places.in_paragraph(r"(?<!\\)\\\\?\)", stop),
+    }
+    if kind in {"include", "escape"}:
+        return None
+    if kind == "dollar":
+        inline = _INLINE.match(text, start)
+        if inline is None:
+            return None
+        inside = next(group for group in inline.groups() if group is not None)
+        return _Span("inline", inside, start, inline.end())
+    close = closing[kind]()
+    if close is None:
+        # An open fence runs to the end, as Markdown has it.
+        return _Span("", "", start, len(text)) if kind == "fence" else None
+    inside = text[stop : close[0]]
+    if kind == "fence":
+        math = re.match(r"[ \t>]*```+[ \t]*math[ \t]*$", match["fence"])
+        return _Span("display" if math else "", inside, start, close[1])
+    if kind == "note":
+        said = re.match(r"\s*proofread:\s*(.*)", inside, re.DOTALL)
+        return _Span("order" if said else "", said[1] if said else "", start, close[1])
+    if kind == "tag":
+        math = re.search(r"math/tex;\s*mode=display", match["tag"])
+        return _Span("display" if math else "", inside, start, close[1])
+    if kind == "env":
+        return _Span("display", text[start : close[1]], start, close[1])
+    shown = {"dollars": "display", "square": "display", "round": "inline"}.get(kind, "")
+    return _Span(shown, inside, start, close[1])
+
+
+_KINDS = ("fence", "include", "tick", "note", "tag", "env", "code", "dollars", "square", "round",
+          "dollar", "escape")  # fmt: skip
 
 
 def find(
@@ -203,38 +300,26 @@ def find(
     macros = macros if macros is not None else {}
     if tex:
         text = _tex_to_plain(text)
-    else:
-        text = _MASKS.sub(lambda found: _blank(found.group()), text)
     macros.update(read_macros(text))
     starts = [0, *(found.end() for found in re.finditer("\n", text))]
     orders: list[Order] = []
-    for match in _FORMULA.finditer(text):
-        number, column = _place(starts, match.start())
-        if match["order"] is not None:
-            order = read_order(match["said"], number + line - 1)
+    for span in _spans(text):
+        number, column = _place(starts, span.start)
+        if span.kind == "order":
+            order = read_order(span.inside, number + line - 1)
             if order.word == "use":
                 using = order.text
             else:
                 orders.append(order)
             continue
-        inside, display = _inside(match)
-        latex = expand(_unquote(inside), macros)
-        if re.fullmatch(r"(?:\s*\\(?:re)?newcommand.*|\s*\\def\b.*|\s*)", latex, re.DOTALL):
+        display = span.kind == "display"
+        latex = expand(_unquote(span.inside), macros)
+        if re.fullmatch(r"\s*(?:\\(?:re)?newcommand.*|\\def\b.*)?", latex, re.DOTALL):
             continue
         if not display and not orders and not re.search(r"(?<![\\<>:!])=|\\equiv|:=", latex):
             continue
         yield Found(latex, number + line - 1, column, display, cell, using, tuple(orders))
         orders = []
-
-
-def _inside(match: re.Match) -> tuple[str, bool]:
-    for name in ("in_fence", "env", "script", "dollars", "square"):
-        if match[name] is not None:
-            return match[name], True
-    for name in ("round", "ticked", "dollar", "loose"):
-        if match[name] is not None:
-            return match[name], False
-    raise AssertionError(match.group())
 
 
 def _blank(text: str) -> str:
@@ -250,8 +335,6 @@ def _unquote(latex: str) -> str:
 
 
 def _place(starts: list[int], offset: int) -> tuple[int, int]:
-    import bisect
-
     row = bisect.bisect_right(starts, offset)
     return row, offset - starts[row - 1] + 1
 
@@ -260,12 +343,6 @@ def _tex_to_plain(text: str) -> str:
     """Turn orders into the form they have in Markdown, and drop comments and verbatim."""
     text = re.sub(
         r"^%[ \t]*proofread:[ \t]*(\S.*)$", r"<!-- proofread: \1 -->", text, flags=re.MULTILINE
-    )
-    text = re.sub(
-        r"\\begin\{(verbatim|lstlisting|minted)\}.*?\\end\{\1\}",
-        lambda found: _blank(found.group()),
-        text,
-        flags=re.DOTALL,
     )
     return re.sub(r"(?<!\\)%[^\n]*", lambda found: _blank(found.group()), text)
 

@@ -22,6 +22,7 @@ class Layout:
     """Another reading of derivatives or indices, to try where the page's own fails."""
 
     denominator: bool = False
+    numerator: bool = False
     einstein: bool = False
     direct: bool = False
     otimes_elementwise: bool = False
@@ -158,7 +159,13 @@ class Evaluator:
         slots += [None] * (of.rank - len(slots))
         if node.last is not None:
             slots[-1] = node.last
-        return self._gather(of, slots)
+        found = self._gather(of, slots)
+        return replace(found, row=True) if self._is_row(slots) else found
+
+    def _is_row(self, slots: list) -> bool:
+        """Whether what the slots take is a row of a matrix, on a page where rows stay rows."""
+        chosen = [slot is not None for slot in slots]
+        return self.world.declared.vectors == "rows" and chosen == [True, False]
 
     def _squeezed(self, of: Value, slots: list) -> tuple[Value, list]:
         """One index on a column of shape (N, 1) is an entry."""
@@ -250,38 +257,28 @@ class Evaluator:
     # ---- arithmetic ----
 
     def _plus(self, node: m.Plus) -> Value:
-        total = None
+        terms = []
         for sign, term in node.terms:
             one = self.value(term)
             if sign < 0:
-                one = replace(one, data=-one.data)
-            if total is None:
-                total = one
-            elif total.like == "eye" or one.like == "eye":
-                total = self._with_identity(total, one)
-            else:
-                total = elementwise(total, one, torch.add)
-        return total if len(node.terms) == 1 else total.plain()
-
-    def _with_identity(self, a: Value, b: Value) -> Value:
-        eye, other = (a, b) if a.like == "eye" else (b, a)
-        if other.like == "eye":
-            return replace(a, data=a.data + b.data)
-        if other.rank != 2 or other.shape[0] != other.shape[1]:
-            raise Undefined(f"an identity can't be added to {value.say_shape(other.shape)}")
-        full = eye.data * torch.eye(other.shape[0], dtype=torch.float64)
-        return elementwise(Value(full), other, torch.add)
+                parts = tuple(replace(part, data=-part.data) for part in one.parts)
+                one = replace(one, data=-one.data, parts=parts)
+            terms.append(one)
+        total = value.add(terms)
+        return total if len(terms) == 1 else total.plain()
 
     def _times(self, node: m.Times) -> Value:
         a, b = self.value(node.left), self.value(node.right)
         if node.op == "hadamard":
             return self._hadamard(a, b)
         if node.op == "star":
-            if a.rank and b.rank and _same_entries(a, b):
-                return elementwise(a, b, torch.mul, strict=True, what="multiplied elementwise")
-            return multiply(a, b)
+            return self._star(a, b, node)
         if node.op == "outer":
             return self._outer(a, b)
+        if node.op == "inner":
+            both = elementwise(a.plain(), b.plain(), torch.mul, strict=True, what="multiplied")
+            axes = tuple(range(len(both.idx), both.data.dim()))
+            return Value(both.data.sum(axes) if axes else both.data, both.idx)
         if node.op == "dot" and a.rank == 1 and b.rank == 1 and a.row == b.row:
             return multiply(replace(a, row=False), replace(b, row=False))
         if self.layout.elementwise_product and a.rank and a.shape == b.shape:
@@ -291,11 +288,19 @@ class Evaluator:
     def _hadamard(self, a: Value, b: Value) -> Value:
         if self.layout.elementwise_derivative:
             a, b = _diagonal_of(a, b), _diagonal_of(b, a)
-        if a.row != b.row and a.rank == 1 and b.rank == 1:
-            pass  # one-dimensional arrays have no orientation that could differ entry by entry
-        return elementwise(
-            a.plain(), b.plain(), torch.mul, strict=True, what="multiplied elementwise"
-        )
+        return elementwise(a.plain(), b.plain(), torch.mul, what="multiplied elementwise")
+
+    def _star(self, a: Value, b: Value, node: m.Times) -> Value:
+        if a.rank and b.rank and a.shape == b.shape:
+            return elementwise(a, b, torch.mul, what="multiplied elementwise")
+        if a.rank == 2 and b.shape == a.shape[1:]:
+            raise Unreadable(
+                f"`*` between {value.say_shape(a.shape)} and {value.say_shape(b.shape)} can be "
+                "read in two ways",
+                node.pos,
+                r"write \odot for entry by entry, or nothing for the matrix product",
+            )
+        return multiply(a, b)
 
     def _outer(self, a: Value, b: Value) -> Value:
         if self.layout.otimes_elementwise:
@@ -319,6 +324,9 @@ class Evaluator:
 
     def _quotient(self, node: m.Quotient) -> Value:
         a, b = self.value(node.num), self.value(node.den)
+        if a.like and not b.rank and not b.like:
+            # I / n is as many entries as I; a plain quotient would make it a number.
+            return multiply(Value(1 / b.data, b.idx), a)
         if b.rank and a.rank == 0:
             return elementwise(a, b, torch.div)
         done = elementwise(a, b, torch.div, what="divided")
@@ -353,7 +361,7 @@ class Evaluator:
         return transpose(self.value(node.of))
 
     def _normof(self, node: m.NormOf) -> Value:
-        of = self.value(node.of)
+        of = value.sized(self.value(node.of))
         axes = tuple(range(len(of.idx), of.data.dim()))
         if node.kind in functions.EXTREMES:
             if not axes:
@@ -380,6 +388,8 @@ class Evaluator:
 
     def _call(self, node: m.Call) -> Value:
         args = [self.value(arg) for arg in node.args]
+        for arg in args:
+            value.sized(arg)
         if node.function == "pinv":
             return Value(torch.linalg.pinv(args[0].data), args[0].idx)
         if node.function == functions.CHAIN and len(args) == 2:
@@ -517,17 +527,22 @@ class Evaluator:
         jacobian = self._jacobian(of, source)
         rank = of.rank
         found = Value(jacobian, of.idx)
+        row = False
         if slots is not None:
-            found = self._gather(found, [*slots, *[None] * (source.dim() - len(slots))], rank)
+            slots = [*slots, *[None] * (source.dim() - len(slots))]
+            found = self._gather(found, slots, rank)
+            row = rank == 0 and self._is_row(slots)
         den = found.rank - rank
         found, rank, den = _columns_as_vectors(found, rank, den)
         if node.transposed and den == 2:
             found = Value(found.data.mT, found.idx)
+        if self.layout.numerator and rank == 0 and den == 2:
+            return Value(found.data.mT, found.idx)
         if self.layout.denominator and rank >= 1 and den >= 1:
             n = len(found.idx)
             order = [*range(n), *range(n + rank, n + rank + den), *range(n, n + rank)]
             return Value(found.data.permute(order), found.idx)
-        return Value(found.data, found.idx, num=rank, den=den)
+        return Value(found.data, found.idx, row=row, num=rank, den=den)
 
     def _source(self, by: m.Meaning):
         """The tensor that is derived by, and the slots that choose its entries."""
@@ -662,11 +677,11 @@ class Evaluator:
             return Value(data.mT, rest)
         if entry.rank:
             raise Undefined("the entries of the matrix are no numbers")
-        rest = tuple(d for d in entry.idx if d not in (node.row, node.column))
-        sizes = [self._known(d, [entry]) for d in rest]
+        on = self.value(node.diagonal) if node.diagonal is not None else entry
+        rest = tuple(d for d in value.union(entry, on) if d not in (node.row, node.column))
+        sizes = [self._known(d, [entry, on]) for d in rest]
         data = spread(entry, (*rest, node.row, node.column), [*sizes, n, k])
         if node.diagonal is not None:
-            on = self.value(node.diagonal)
             line = spread(on, (*rest, node.row), [*sizes, n])
             eye = torch.eye(n, k, dtype=torch.bool)
             data = torch.where(eye, line.unsqueeze(-1), data)
@@ -718,10 +733,6 @@ def _columns_as_vectors(found: Value, num: int, den: int) -> tuple[Value, int, i
     shape = (max(over), max(under))
     lead = found.data.shape[: len(found.idx)]
     return Value(found.data.reshape((*lead, *shape)), found.idx), 1, 1
-
-
-def _same_entries(a: Value, b: Value) -> bool:
-    return a.shape == b.shape
 
 
 def _diagonal_of(one: Value, other: Value) -> Value:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
-from .check import Formula, _with_orders
+from .check import Formula, _with_orders, one_thread
 from .declare import Declarations, World, draw, read_declarations
 from .documents import Found, read_document
 from .parse import parse
@@ -156,7 +156,11 @@ def mutate_file(
     Raises:
         Unreadable: if the file or its declarations can't be read.
     """
-    path = Path(path)
+    with one_thread():
+        return _mutate(Path(path), declarations, most)
+
+
+def _mutate(path: Path, declarations: Mapping | None, most: int) -> Mutations:
     document = read_document(path)
     given = declarations if declarations is not None else document.declarations
     sets = read_declarations(given, str(path.parent))

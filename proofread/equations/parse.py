@@ -200,7 +200,27 @@ def parse_atom(latex: str, names: frozenset[str] = frozenset()) -> tree.Node:
 
 def normal(latex: str) -> str:
     """The text that positions count in: spelled-out fractions, mathematics out of prose."""
-    return _plain_fractions(_math_in_text(latex))
+    return _plain_fractions(_over(_math_in_text(latex.translate(_SIGNS))))
+
+
+_SIGNS = str.maketrans(
+    {
+        "∂": r"\partial ", "∇": r"\nabla ", "·": r"\cdot ", "⋅": r"\cdot ", "×": r"\times ",
+        "⊙": r"\odot ", "∘": r"\circ ", "⊗": r"\otimes ", "≤": r"\le ", "≥": r"\ge ",
+        "≠": r"\ne ", "≈": r"\approx ", "∈": r"\in ", "→": r"\to ", "←": r"\leftarrow ",
+        "⇒": r"\Rightarrow ", "∑": r"\sum ", "∏": r"\prod ", "∞": r"\infty ", "⊤": r"\top ",
+        "∀": r"\forall ", "⋯": r"\cdots ", "⋮": r"\vdots ", "⋱": r"\ddots ", "\u00a0": " ",
+        "\u200b": "", "ℓ": r"\ell ", "²": "^2",
+    }
+)  # fmt: skip
+
+
+def _over(latex: str) -> str:
+    r"""`{a \over b}` as a `\frac`."""
+    if not re.search(r"\\over(?![A-Za-z])", latex):
+        return latex
+    part = r"((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*?)"
+    return re.sub(r"\{" + part + r"\\over(?![A-Za-z])" + part + r"\}", r"{\\frac{\1}{\2}}", latex)
 
 
 def _plain_fractions(latex: str) -> str:
@@ -214,6 +234,8 @@ def _plain_fractions(latex: str) -> str:
 
 def _math_in_text(latex: str) -> str:
     r"""`\text{if $z$ is}` becomes `\text{if } z \text{ is}`."""
+    if "$" not in latex:
+        return latex
     pattern = r"\\(text|textrm|mbox|textit)\s*\{([^{}]*\$[^{}$]*(?:\{[^{}]*\}[^{}$]*)*\$[^{}]*)\}"
 
     def open_up(found: re.Match) -> str:
@@ -272,7 +294,7 @@ _SEPARATORS = {"COMMA", "SEMI", "PERIOD", "QUAD", "COLON"}
 def lay_out(tokens: list[Token], names: frozenset[str] = frozenset()) -> list[Token]:
     """Turn lexed tokens into those the grammar reads."""
     tokens = _name_words(_join_names(tokens, names), names)
-    tokens = _pair_bars(tokens)
+    tokens = _pair_bars(_open_arrays(tokens))
     _check_depth(tokens)
     return _join_lines(_drop_alignment(tokens))
 
@@ -354,6 +376,29 @@ def _opened(token: Token, command: str, word: str) -> list[Token]:
     return [Token.new_borrow_pos(kind, text, token) for kind, text in pieces]
 
 
+def _open_arrays(tokens: list[Token]) -> list[Token]:
+    r"""An `array` that only aligns `a & = & b` is no matrix: its lines are lines."""
+    out = list(tokens)
+    for at, token in enumerate(tokens):
+        if token.type != "BEGINMATRIX" or "array" not in token:
+            continue
+        if at and tokens[at - 1].type in {"OPEN", "LEFTBAR", "BAR"}:
+            continue
+        depth, aligned, stop = 0, False, None
+        for place in range(at, len(tokens)):
+            kind = tokens[place].type
+            depth += (kind in _OPENERS) - (kind in _CLOSERS)
+            if depth == 0:
+                stop = place
+                break
+            near = {tokens[place - 1].type, tokens[min(place + 1, len(tokens) - 1)].type}
+            aligned = aligned or (depth == 1 and kind == "REL" and "AMP" in near)
+        if aligned and stop is not None:
+            out[at] = Token.new_borrow_pos("BEGINLINES", str(token), token)
+            out[stop] = Token.new_borrow_pos("ENDLINES", str(tokens[stop]), tokens[stop])
+    return out
+
+
 def _pair_bars(tokens: list[Token]) -> list[Token]:
     """Decide of each bar whether it opens or closes, or divides."""
     out = list(tokens)
@@ -361,21 +406,21 @@ def _pair_bars(tokens: list[Token]) -> list[Token]:
         (("NORMBAR", "LEFTNORM", "RIGHTNORM"), "NORMOPEN", "NORMCLOSE"),
         (("BAR", "LEFTBAR", "RIGHTBAR"), "ABSOPEN", "ABSCLOSE"),
     ):
-        depth, waiting = 0, []
+        inside, waiting = [0], []
         for at, token in enumerate(out):
             if token.type in _OPENERS:
-                depth += 1
-            elif token.type in _CLOSERS:
-                depth -= 1
+                inside.append(at)
+            elif token.type in _CLOSERS and len(inside) > 1:
+                inside.pop()
             elif token.type in kinds:
                 left, right = token.type.startswith("LEFT"), token.type.startswith("RIGHT")
-                match = next((w for w in reversed(waiting) if w[0] == depth), None)
+                match = next((w for w in reversed(waiting) if w[0] == inside[-1]), None)
                 if match and not left:
                     waiting.remove(match)
                     out[match[1]] = Token.new_borrow_pos(opened, "|", out[match[1]])
                     out[at] = Token.new_borrow_pos(closed, "|", token)
                 elif not right:
-                    waiting.append((depth, at))
+                    waiting.append((inside[-1], at))
         for _, at in waiting:
             out[at] = Token.new_borrow_pos("MID", "|" if opened == "ABSOPEN" else "\\|", out[at])
     return out
@@ -609,8 +654,9 @@ class _Builder(Transformer):
         return "sub", arg
 
     def sup(self, _, arg):
-        if arg.parts and all(isinstance(p, tree.Mark) and "prime" in p.text for p in arg.parts):
-            return "primes", len(arg.parts)
+        marks = [part.text for part in arg.parts if isinstance(part, tree.Mark)]
+        if marks and len(marks) == len(arg.parts) and all(_is_prime(text) for text in marks):
+            return "primes", sum(1 if text == "\\prime" else len(text) for text in marks)
         return "sup", arg
 
     def subdigit(self, token):
@@ -689,6 +735,10 @@ class _Builder(Transformer):
 
     def row(self, *cells):
         return tuple(cell for cell in cells if isinstance(cell, tree.Items))
+
+
+def _is_prime(text: str) -> bool:
+    return text == "\\prime" or not text.strip("'′")
 
 
 def _without_primes(sup: tree.Items) -> tuple[tree.Items, int]:

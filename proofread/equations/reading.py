@@ -119,7 +119,8 @@ class Reader:
         return dim
 
     def _note_range(self, slot: m.Meaning | None, of: m.Meaning, axis: int) -> None:
-        if isinstance(slot, m.IndexOf) and slot.dim not in self.ranges:
+        own = any(isinstance(part, m.IndexOf) and part == slot for part in m.walk(of))
+        if isinstance(slot, m.IndexOf) and slot.dim not in self.ranges and not own:
             self.ranges[slot.dim] = m.AxisOf(of, axis)
 
     # ---- names ----
@@ -139,6 +140,11 @@ class Reader:
                     if found is None:
                         continue
                     rest = _without(sup_parts, labels[:take])
+                    if not with_sub and sub is not None and not sup_parts:
+                        entry = self.declared.entries.get((name, len(_index_nodes(sub))))
+                        if entry is not None:
+                            data = self.declared.first_world.data[entry]
+                            return Symbol(m.Array(entry), data.dim(), sub)
                     if not with_sub and self._wants_capital(base, sub, found[1]):
                         continue
                     return Symbol(found[0], found[1], None if with_sub else sub, rest)
@@ -264,7 +270,7 @@ class Reader:
         values = node.inside.values()
         if node.open == "\\langle" and len(values) == 2:
             left, right = (self.read(value) for value in values)
-            return m.Times("dot", left, right, pos=node.pos)
+            return m.Times("inner", left, right, pos=node.pos)
         if node.open in {"\\lfloor", "\\lceil"}:
             raise Unreadable("rounding is not read", node.pos)
         inside = node.inside.only()
@@ -455,7 +461,7 @@ class Reader:
             if shown is not None:
                 scripts = ahead.body if isinstance(ahead.body, Scripted) else None
                 return (self._rescripted(shown, scripts) if scripts else shown), 2
-        if self.function(node) is not None:
+        if self.function(node) is not None and not self._rather_symbol(node, group):
             return self._call(factors, at)
         named = isinstance(_parts(node)[0], Name)
         if group is not None and _is_list(group.inside) and named:
@@ -465,6 +471,12 @@ class Reader:
                 "declare it under `functions`",
             )
         return self.read(node), 1
+
+    def _rather_symbol(self, node: Node, group: Group | None) -> bool:
+        """Whether a name that is declared as a function and as a quantity means the quantity."""
+        if self.symbol(node) is None or self._label_of_function(node):
+            return False
+        return group is None or isinstance(node, Scripted) and node.sub is not None
 
     def _operand(self, factors, at, pos) -> tuple[m.Meaning, int]:
         """What an operator such as d/dx acts on: a bracket, or all up to a sign between."""
@@ -669,6 +681,8 @@ class Reader:
             return self._powers(self._read_norm(base, kind), _sup_parts(node.sup))
         if isinstance(base, Name | Num):
             return self._scripted_symbol(node)
+        if isinstance(base, Group) and base.open == "\\langle" and squeeze(node.sub) in {"F", "2"}:
+            return self._read_scripted(replace(node, sub=None))
         if isinstance(base, Brace) and not base.command:
             inner = base.inside.only()
             if isinstance(inner, Name):
@@ -771,7 +785,8 @@ class Reader:
         """Apply the scripts of a name that are no part of the name."""
         value, rank = found.of, found.rank
         sup = list(found.sup)
-        n_sub = len(self._sub_slots(found.sub, rank)) if found.sub is not None else 0
+        slots = self._sub_slots(found.sub, rank) if found.sub is not None else []
+        n_sub = len(slots)
         sample = None
         for part in sup:
             slot = self._superscript_index(part, rank - n_sub)
@@ -780,7 +795,8 @@ class Reader:
                 sup.remove(part)
                 break
         turn = [part for part in sup if self._is_transpose(part)]
-        entry = rank == 2 and n_sub == 2 and sample is None
+        # An entry of the transpose; a slice such as W_{:,k} is taken first.
+        entry = rank == 2 and n_sub == 2 and sample is None and None not in slots
         if turn and entry:
             value = m.Turned(value)
             sup = [part for part in sup if part not in turn]
@@ -925,11 +941,17 @@ class Reader:
 
         if rest is None:
             return None, wrap
-        if len(rest) == 1 and self.function(rest[0].body) is not None and len(bys) == 1:
+        if len(rest) == 1 and len(bys) == 1 and self._bare_function(rest[0].body):
             name = self.function(rest[0].body)
             return m.Call(name, (bys[0],)), wrap
         of = rest[0].body if len(rest) == 1 and not rest[0].sign else None
         return (self.read(of) if of is not None else self.product(rest, node.pos)), wrap
+
+    def _bare_function(self, node: Node | None) -> bool:
+        """Whether a function stands without its argument, as in d sigma / dz."""
+        if not isinstance(node, Name) or self.function(node) is None:
+            return False
+        return self.symbol(node) is None
 
     def _differential(self, factors) -> str | None:
         head = factors[0].body if factors else None
@@ -972,7 +994,7 @@ class Reader:
     # ---- matrices and cases ----
 
     def _read_matrix(self, node: Matrix) -> m.Meaning:
-        rows = [_cells(row) for row in node.rows]
+        rows = _without_ornaments([_cells(row) for row in node.rows])
         if any(_is_dots(cell) for row in rows for cell in row):
             return self._elided_matrix(rows, node)
         width = max(len(row) for row in rows)
@@ -990,6 +1012,12 @@ class Reader:
         )
 
     def _elided_matrix(self, rows, node) -> m.Meaning:
+        alike = {cell for row in rows for cell in row if not _is_dots(cell)}
+        if len(alike) == 1 and (len(rows) == 1 or all(len(row) == 1 for row in rows)):
+            # As many as what it is compared or multiplied with has.
+            ones = m.Like("ones", pos=node.pos)
+            ones = m.Turned(ones) if len(rows) == 1 else ones
+            return m.Times("", self.read(alike.pop()), ones, pos=node.pos)
         found = ellipsis.matrix_pattern(rows, node.pos)
         self._scopes.append({})
         row, column = self.bind(ellipsis.ROW), self.bind(ellipsis.COLUMN)
@@ -1341,6 +1369,16 @@ def _cells(row: Sequence[Items]) -> list[Node | None]:
         else:
             found += values
     return found
+
+
+def _without_ornaments(rows: list[list[Node | None]]) -> list[list[Node | None]]:
+    """Drop the columns that hold nothing but the strokes of rows drawn as lines."""
+    width = max(len(row) for row in rows)
+    padded = [row + [None] * (width - len(row)) for row in rows]
+    if not any(all(row[c] is None for row in padded) for c in range(width)):
+        return rows
+    kept = [c for c in range(width) if any(row[c] is not None for row in padded)]
+    return [[row[c] for c in kept] for row in padded] if kept else rows
 
 
 def _bound(sub: Items) -> tuple[list[str], list[Rel], dict[str, Node]]:

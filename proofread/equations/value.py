@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from .problem import TooLong, Undefined
+from .problem import TooLong, Undefined, Unreadable
 
 LARGEST = 4_000_000
 
@@ -28,7 +28,8 @@ class Value:
         row: a one-dimensional quantity that was transposed.
         num, den: for a derivative, how many axes stand for what is derived and for what
             it is derived by; `den` is -1 for anything else.
-        like: "ones", "eye" where the shape follows from what stands beside it.
+        like: "ones", "eye", "full" (ones in a square) where the shape follows from what
+            stands beside it; "parts" for a sum of such, kept in `parts`.
     """
 
     data: torch.Tensor
@@ -37,6 +38,7 @@ class Value:
     num: int = 0
     den: int = -1
     like: str = ""
+    parts: tuple[Value, ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -106,6 +108,7 @@ def elementwise(
     Raises:
         Undefined: if the shapes do not fit.
     """
+    sized(a), sized(b)
     idx = union(a, b)
     one, two = lift(a, idx), lift(b, idx)
     n = len(idx)
@@ -132,6 +135,13 @@ def elementwise(
         raise Undefined(f"{say_shape(a.shape)} and {say_shape(b.shape)} can't be {what}")
     _check_blowup(one, two)
     return Value(act(one, two), idx, row=row and max(a.rank, b.rank) == 1)
+
+
+def sized(value: Value) -> Value:
+    """The value itself; Undefined if it is ones or an identity whose size is open."""
+    if value.like:
+        raise Undefined("the size of the ones or of the identity is not given here")
+    return value
 
 
 def _check_blowup(one: torch.Tensor, two: torch.Tensor) -> None:
@@ -222,7 +232,8 @@ def _same_rank(one, two, n, a, b):
 
 
 def _misfit(a: Value, b: Value) -> str:
-    return f"a product of {_said(a)} with {_said(b)} does not conform"
+    hint = "; entry by entry is written \\odot" if a.shape == b.shape and a.rank > 1 else ""
+    return f"a product of {_said(a)} with {_said(b)} does not conform{hint}"
 
 
 def _said(v: Value) -> str:
@@ -322,12 +333,20 @@ def _matrix_vector(a, b, one, two, idx) -> Value:
 
 def _multiply_like(a: Value, b: Value) -> Value:
     """Products with ones or identities whose size follows from the other factor."""
+    if "parts" in (a.like, b.like):
+        return _multiply_parts(a, b)
+    if a.like == "ones" and b.like == "ones":
+        if not a.row and b.row:
+            return replace(a, data=a.data * b.data, like="full", row=False)
+        _no_size()
     for eye, other in ((a, b), (b, a)):
         if eye.like == "eye":
             data = eye.data * other.data
             return replace(other, data=data, like=other.like or ("eye" if not other.rank else ""))
     if a.like and b.like:
-        raise Undefined("the size of the ones is not given; write them with a size, as 1_N")
+        _no_size()
+    if "full" in (a.like, b.like):
+        return _full_times(a, b)
     if a.like:
         return _ones_times(a, b)
     scale = b.data
@@ -336,6 +355,54 @@ def _multiply_like(a: Value, b: Value) -> Value:
     if a.rank == 1 and b.row:
         return Value(a.data.unsqueeze(-1) * scale, a.idx) if not a.row else _no_size()
     return Value(a.data.sum(-1) * scale, a.idx)
+
+
+def _multiply_parts(a: Value, b: Value) -> Value:
+    if b.like == "parts" and a.like:
+        _no_size()
+    pieces = a.parts if a.like == "parts" else b.parts
+    products = [multiply(p, b) if a.like == "parts" else multiply(a, p) for p in pieces]
+    return add(products)
+
+
+def _full_times(a: Value, b: Value) -> Value:
+    """Ones in a square, times an array: its sums along an axis, repeated."""
+    full, other = (a, b) if a.like == "full" else (b, a)
+    if other.rank == 0:
+        return replace(full, data=full.data * other.data) if not other.idx else _no_size()
+    axis = len(other.idx) if full is a else -1
+    total = other.data.sum(axis, keepdim=other.rank > 1) * full.data
+    if other.rank > 1:
+        return Value(total, other.idx)
+    if other.idx:
+        _no_size()
+    return Value(total, like="ones", row=other.row)
+
+
+def add(terms: Sequence[Value]) -> Value:
+    """A sum, in which ones and identities take the size of the other terms."""
+    plain = [term for term in terms if not term.like]
+    pieces = [p for t in terms if t.like for p in (t.parts if t.like == "parts" else (t,))]
+    if len(terms) == 1:
+        return terms[0]
+    if not plain:
+        if all(p.like == "ones" for p in pieces) and len({p.row for p in pieces}) == 1:
+            return replace(pieces[0], data=sum(p.data for p in pieces))
+        return Value(torch.zeros((), dtype=torch.float64), like="parts", parts=tuple(pieces))
+    total = plain[0]
+    for term in plain[1:]:
+        total = elementwise(total, term, torch.add)
+    for piece in pieces:
+        total = elementwise(total, _as_added(piece, total), torch.add)
+    return total
+
+
+def _as_added(piece: Value, total: Value) -> Value:
+    if piece.like == "eye":
+        if total.rank != 2 or total.shape[0] != total.shape[1]:
+            raise Undefined(f"an identity can't be added to {say_shape(total.shape)}")
+        return Value(piece.data * torch.eye(total.shape[0], dtype=torch.float64))
+    return replace(piece, like="", row=False)
 
 
 def _ones_times(a: Value, b: Value) -> Value:
@@ -349,11 +416,13 @@ def _ones_times(a: Value, b: Value) -> Value:
 
 
 def _no_size():
-    raise Undefined("the size of the ones is not given; write them with a size, as 1_N")
+    raise Unreadable("the size of the ones is not given; write them with a size, as 1_N")
 
 
 def transpose(value: Value) -> Value:
     """Swap the last two axes; turn a vector into a row and back."""
+    if value.like == "parts":
+        return replace(value, parts=tuple(transpose(part) for part in value.parts))
     if value.rank == 1 or value.like == "ones":
         return replace(value, row=not value.row)
     if value.rank == 0:
@@ -401,8 +470,11 @@ def _slim(value: Value, shape: tuple[int, ...]) -> Value:
 def _resolve(value: Value, other: Value) -> Value:
     if not value.like:
         return value
-    if other.like and other.like != value.like:
-        raise Undefined("the size of the ones or of the identity is not given")
+    if other.like:
+        _no_size()
+    if value.like == "parts":
+        made = [_resolve(part, other) for part in value.parts]
+        return Value(sum(part.data for part in made))
     if value.like == "eye":
         if other.rank != 2 or other.shape[0] != other.shape[1]:
             raise Undefined(f"an identity can't equal {say_shape(other.shape)}")

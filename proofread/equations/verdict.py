@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 import torch
@@ -16,7 +16,22 @@ from .evaluate import Evaluator, Layout
 from .parse import parse
 from .problem import BadDeclaration, TooLong, Undefined, Unreadable
 from .reading import EQUAL, ORDER, Reader
-from .tree import Big, Display, Dots, Items, Name, Node, Num, Rel, Scripted, Sep, to_latex, walk
+from .tree import (
+    Big,
+    Display,
+    Dots,
+    Items,
+    Mark,
+    Name,
+    Node,
+    Num,
+    Product,
+    Rel,
+    Scripted,
+    Sep,
+    to_latex,
+    walk,
+)
 from .value import Value, check_same, say_shape, spread, transpose, union
 
 TOLERANCE = 1e-9
@@ -85,6 +100,7 @@ class Chain:
     convention: str = ""
     pos: int | None = None
     defines: str = ""
+    timed_out: bool = False
 
     @property
     def vacuous(self) -> str:
@@ -116,11 +132,11 @@ class Chain:
 
 @dataclass(frozen=True)
 class DefinedSymbol:
-    """A symbol that an equation of the page defines."""
+    """A symbol that an equation of the page defines, and how to evaluate it in a world."""
 
     name: str
     rank: int
-    values: tuple[Value, ...] = field(compare=False, default=())
+    value_in: Callable[[World], Value] = field(compare=False)
 
 
 @dataclass
@@ -234,6 +250,7 @@ class Page:
         names = self.declared.conventions
         return Layout(
             denominator="denominator-layout" in names,
+            numerator="numerator-layout" in names,
             einstein="einstein" in names,
             direct="direct-partial" in names,
             otimes_elementwise="otimes-elementwise" in names,
@@ -254,6 +271,8 @@ class Page:
             return made
         try:
             if op == "\\in":
+                if right is None:
+                    raise Unreadable("a side of the relation is empty")
                 made.left, made.space = reader.read(left), right
             else:
                 made.left, made.right = reader.read(left), reader.read(right)
@@ -287,14 +306,15 @@ class Page:
         entered: dict[int, set] = {}
         totals: dict[int, int] = {}
         comparisons = []
-        for number, world in enumerate(self.worlds or self.declared.worlds):
-            machine = self._machine(world, number, reader, deadline, layout)
+        for world in self.worlds or self._draws_for(link):
+            machine = self._machine(world, reader, deadline, layout)
             if link.space is not None:
                 self._check_space(link, machine, reader)
                 continue
-            sides = machine.value(link.left), machine.value(link.right)
+            left, right = link.left, link.right
             if layout.einstein:
-                sides = _einstein(link, machine, sides)
+                left, right = summed(left, _dims(right)), summed(right, _dims(left))
+            sides = machine.value(left), machine.value(right)
             where = [machine.value(c) for c in link.conditions]
             comparisons.append(compare(*sides, where, result.op, machine, result, world))
             for key, taken in machine.branches.items():
@@ -308,8 +328,26 @@ class Page:
         if result.verdict == "holds":
             result.vacuous = _vacuous(link, comparisons, entered, totals)
 
-    def _machine(self, world, number, reader, deadline, layout) -> Evaluator:
-        values = {d.name: d.values[number] for d in self.defined.values()}
+    def _draws_for(self, link: Link) -> tuple[World, ...]:
+        """The draws that a relation needs: more where it asks yes or no of the data."""
+        if _writes_sizes(link):
+            return self.declared.fixed_worlds
+        return self.declared.many_worlds if self._decides(link) else self.declared.worlds
+
+    def _decides(self, link: Link) -> bool:
+        for side in (link.left, link.right, *link.conditions):
+            for node in m.walk(side) if side is not None else ():
+                if isinstance(node, m.Compare) and any(
+                    isinstance(part, m.Array | m.Defined) for part in m.walk(node)
+                ):
+                    return True
+                leaf = self.declared.leaves.get(node.name) if isinstance(node, m.Array) else None
+                if leaf is not None and leaf.kind in {"index", "one-hot", "boolean"}:
+                    return True
+        return False
+
+    def _machine(self, world, reader, deadline, layout) -> Evaluator:
+        values = {d.name: d.value_in(world) for d in self.defined.values()}
         return Evaluator(
             world,
             reader.ranges,
@@ -349,7 +387,8 @@ class Page:
             if name in self.declared.conventions or not self._applies(name, links):
                 continue
             if name == "direct-partial" and (
-                any(_zero(link.right) for link in failed) or not self._can_cut()
+                any(_zero(link.right) or _total(link.result) for link in failed)
+                or not self._can_cut()
             ):
                 continue
             if self._all_hold(links, reader, deadline, layout):
@@ -405,28 +444,67 @@ class Page:
         return True
 
     def _stationary(self, link: Link, links, reader, deadline) -> str:
-        """`expression = 0`, where the expression is the gradient of a scalar of the forward."""
-        zero = isinstance(link.right, m.Const) and link.right.number == 0
-        if not zero or link.result.op not in EQUAL:
+        """Whether an equation says that the gradient of a scalar of the forward is zero.
+
+        Three forms do: `gradient = 0`; an equation whose sides differ by a multiple of the
+        gradient; and a leaf alone on the left, where the right side is where it rests.
+        """
+        if link.result.op not in EQUAL or link.left is None or self.declared.stationary:
             return ""
-        others = [x for x in links if x is not link]
-        if any(x.result.verdict != "holds" for x in others):
+        if any(other.result.verdict != "holds" for other in links if other is not link):
             return ""
         if isinstance(link.left, m.Partial):
-            return "holds where the gradient is zero (stationary)"
-        scalars = [
-            name
-            for name, data in self.declared.first_world.data.items()
-            if data.dim() == 0 and data.grad_fn is not None
-        ]
-        for scalar_name in scalars:
-            for leaf in self.declared.leaves:
-                gradient = m.Partial(m.Array(scalar_name), m.Array(leaf))
-                trial = Link(Equality("", "\\propto", ""), link.left, gradient, [])
-                self._run(trial, reader, deadline, Layout())
-                if trial.result.verdict == "holds":
-                    return f"holds where d{scalar_name}/d{leaf} is zero (stationary)"
+            of = link.left.of
+            known = isinstance(of, m.Array) and self.declared.first_world.data[of.name].dim() == 0
+            if known and _zero(link.right):
+                return "holds where the gradient is zero (stationary)"
+            return ""
+        nodes = [node for side in (link.left, link.right) for node in m.walk(side)]
+        if any(isinstance(node, m.Partial) for node in nodes):
+            return ""
+        data = self.declared.first_world.data
+        named = [node.name for node in nodes if isinstance(node, m.Array)]
+        scalars = [n for n, d in data.items() if d.dim() == 0 and d.grad_fn is not None]
+        for leaf in dict.fromkeys(name for name in named if name in self.declared.leaves):
+            for scalar in scalars:
+                says = self._says_zero(link, scalar, leaf, reader, deadline)
+                if says or self._rests_at(link, scalar, leaf, reader, deadline):
+                    return f"holds where d{scalar}/d{leaf} is zero (stationary)"
         return ""
+
+    def _says_zero(self, link: Link, scalar: str, leaf: str, reader, deadline) -> bool:
+        """Whether the sides differ by a multiple of the gradient, whatever the data."""
+        gap = link.left if _zero(link.right) else m.Plus(((1, link.left), (-1, link.right)))
+        gradient = m.Partial(m.Array(scalar), m.Array(leaf))
+        ratios = []
+        for world in self.declared.worlds[:2]:
+            machine = self._machine(world, reader, deadline, Layout())
+            try:
+                one, two = check_same(machine.value(gap), machine.value(gradient))
+            except Unreadable:
+                return False
+            if one.idx or two.idx or one.data.numel() < 2:
+                return False
+            ratios.append(_constant_ratio(one.data.reshape(1, -1), two.data.reshape(1, -1)))
+        if any(ratio is None for ratio in ratios):
+            return False
+        return abs(ratios[0] - ratios[1]) <= 1e-9 * abs(ratios[0])
+
+    def _rests_at(self, link: Link, scalar: str, leaf: str, reader, deadline) -> bool:
+        """Whether a leaf alone on the left equals the right side where the gradient is zero."""
+        right = {node for node in m.walk(link.right) if isinstance(node, m.Array)}
+        if link.left != m.Array(leaf) or m.Array(leaf) in right or not right:
+            return False
+        own = replace(self.declared, stationary={scalar: leaf})
+        try:
+            worlds = own.worlds
+        except Unreadable:
+            return False
+        page = Page(self.declared, worlds=worlds, conventions=False)
+        page.defined = self.defined
+        trial = Link(Equality("", link.result.op, ""), link.left, link.right, link.conditions)
+        page._run(trial, reader, deadline, Layout())
+        return trial.result.verdict == "holds" and not trial.result.vacuous
 
     # ---- definitions ----
 
@@ -450,20 +528,30 @@ class Page:
         key = _key_of(text, self.declared.words)
         right = reader.read(statement.rel.sides[1])
         letters = _subscript_letters(target, key)
-        values = []
-        for number, world in enumerate(self.worlds or self.declared.worlds):
-            machine = self._machine(world, number, reader, deadline, self._declared_layout())
+        dims = [reader.free.get(letter, letter) for letter in letters]
+        before = dict(self.defined)
+
+        def value_in(world: World) -> Value:
+            machine = Evaluator(
+                world,
+                reader.ranges,
+                {d.name: d.value_in(world) for d in before.values()},
+                self.declared.base,
+                self._declared_layout(),
+                limited=frozenset(reader.limited),
+            )
             found = machine.value(right)
-            dims = [reader.free.get(letter, letter) for letter in letters]
             missing = [d for d in found.idx if d not in dims]
             if missing:
                 raise Unreadable(
                     f"`{text}` is defined with the free index `{missing[0]}` on the right alone"
                 )
             sizes = [machine.length(d) for d in dims]
-            values.append(Value(spread(found, tuple(dims), sizes)))
-        rank = values[0].data.dim()
-        self.defined[key] = DefinedSymbol(text, rank, tuple(values))
+            return Value(spread(found, tuple(dims), sizes))
+
+        symbol = DefinedSymbol(text, 0, value_in)
+        rank = symbol.value_in(self.declared.first_world).data.dim()
+        self.defined[key] = replace(symbol, rank=rank)
 
 
 def _continued(display: Display, before: Display) -> Display:
@@ -492,7 +580,8 @@ class Link:
     space: Node | None = None
 
 
-@dataclass
+# Told apart by identity: tensors have no single truth to compare by.
+@dataclass(eq=False)
 class Comparison:
     """Two sides in one world."""
 
@@ -539,7 +628,9 @@ def compare(left: Value, right: Value, where, op, machine, result, world) -> Com
     gap = (one - two).abs()
     if not torch.isfinite(one).all() or not torch.isfinite(two).all():
         raise Undefined("a value is infinite")
-    error = float(gap.max()) / scale if scale > 0 else 0.0
+    # What should be zero is zero only up to rounding, and at a stationary point up to Newton.
+    floor = 1.0 if world.declared.stationary else 1e-4
+    error = float(gap.max()) / max(scale, floor) if gap.numel() else 0.0
     place = int(gap.max(1).values.argmax())
     column = int(gap[place].argmax())
     flat = int(torch.nonzero(keep).reshape(-1)[place])
@@ -550,7 +641,7 @@ def compare(left: Value, right: Value, where, op, machine, result, world) -> Com
     holds = _relation_holds(op, one, two, error, scale)
     if op not in EQUAL:
         error = 0.0 if holds else error
-    tiny = bool(scale < 1e-13)
+    tiny = bool(scale < 1e-12)
     return Comparison(
         int(keep.sum()),
         error,
@@ -581,8 +672,17 @@ def _relation_holds(op, one, two, error, scale) -> bool:
     return error <= 0.05
 
 
+_TOTAL = re.compile(r"\\frac\s*\{\s*(?:d|\\(?:mathrm|text|rm)\s*\{?\s*d)\b")
+
+
+def _total(result: Equality) -> bool:
+    """Whether a side is written with an upright or plain d: that follows all paths."""
+    return any(_TOTAL.search(side) for side in (result.left_latex, result.right_latex))
+
+
 def _constant_ratio(one: torch.Tensor, two: torch.Tensor) -> float | None:
     """c with one = c * two at every entry, where there is one."""
+    one, two = one.detach(), two.detach()
     top = two.abs().max()
     if float(top) < 1e-13 or float(one.abs().max()) < 1e-13:
         return None
@@ -709,7 +809,7 @@ def _of_line(line: Items) -> list[Statement]:
         if not isinstance(part, Rel):
             conditional = conditional and not isinstance(part, Name)
             continue
-        if _counts_to(parts, at):
+        if _counts_to(parts, at) or _quantified(part):
             continue
         if found and (conditional or _only_indices(part)):
             if not _has_quantifier(part):
@@ -717,6 +817,14 @@ def _of_line(line: Items) -> list[Statement]:
             continue
         found.append(Statement(part))
     return found
+
+
+def _quantified(rel: Rel) -> bool:
+    """`\\forall j` says for which values something holds: for all, as is checked anyway."""
+    first = rel.sides[0]
+    if isinstance(first, Product):
+        first = first.factors[0].body
+    return isinstance(first, Mark) and first.text in {"\\forall", "\\exists"}
 
 
 def _counts_to(parts: Sequence[Node], at: int) -> bool:
@@ -820,32 +928,41 @@ def _space_shape(space: Node, reader: Reader, machine) -> tuple[int, ...] | None
     return tuple(found)
 
 
-def _einstein(link: Link, machine: Evaluator, sides):
-    """Sum the indices that one side repeats and the other does not have."""
-    left, right = sides
-    extra = [d for d in right.idx if d not in left.idx and _repeated(link.right, d)]
-    if not extra:
-        raise Undefined("no index is repeated on the right alone")
-    keep = tuple(d for d in right.idx if d not in extra)
-    data = spread(right, (*keep, *extra), [machine.length(d) for d in (*keep, *extra)])
-    axes = tuple(range(len(keep), len(keep) + len(extra)))
-    return left, Value(data.sum(axes), keep)
+def _dims(node: m.Meaning) -> list[str]:
+    """The indices of a side, as often as they occur, without those that its sums bind."""
+    found = [part.dim for part in m.walk(node) if isinstance(part, m.IndexOf)]
+    bound = {dim for part in m.walk(node) if isinstance(part, m.Over) for dim in part.dims}
+    return [dim for dim in found if dim not in bound]
+
+
+def summed(node: m.Meaning, keep: Sequence[str]) -> m.Meaning:
+    """Einstein's reading: each term summed over what it repeats and the other side lacks."""
+    if isinstance(node, m.Plus):
+        return m.Plus(tuple((sign, summed(term, keep)) for sign, term in node.terms))
+    found = _dims(node)
+    twice = tuple(d for d in dict.fromkeys(found) if found.count(d) > 1 and d not in keep)
+    return m.Over("sum", twice, node) if twice else node
+
+
+def _writes_sizes(link: Link) -> bool:
+    """Whether a side writes out a size: a matrix in full, or an entry such as x_3."""
+    for side in (link.left, link.right):
+        for node in m.walk(side) if side is not None else ():
+            if isinstance(node, m.Grid):
+                return True
+            slots = [*node.slots, node.last] if isinstance(node, m.At) else []
+            if any(isinstance(slot, m.Const) and slot.number > 1 for slot in slots):
+                return True
+    return False
 
 
 def _zero(node: m.Meaning | None) -> bool:
     return isinstance(node, m.Const) and node.number == 0
 
 
-def _repeated(node: m.Meaning, dim: str) -> bool:
-    """Whether every term of a side has the index twice."""
-    if isinstance(node, m.Plus):
-        return all(_repeated(term, dim) for _, term in node.terms)
-    count = sum(isinstance(part, m.IndexOf) and part.dim == dim for part in m.walk(node))
-    return count >= 2
-
-
 def _refused(latex: str, problem: Unreadable) -> Chain:
-    return Chain(latex, "unreadable", reason=str(problem), pos=problem.pos)
+    late = isinstance(problem, TooLong)
+    return Chain(latex, "unreadable", reason=str(problem), pos=problem.pos, timed_out=late)
 
 
 def _refuse(result: Equality, problem: Unreadable) -> None:

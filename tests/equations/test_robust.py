@@ -106,7 +106,7 @@ PIECES = st.sampled_from(
         r"\foo",
     ]
 )
-SLOW = settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+SLOW = settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @SLOW
@@ -205,3 +205,36 @@ def test_an_endless_forward_is_stopped():
     report = check_text("$$ x = x $$", declarations=given, seconds=0.5)
     assert time.monotonic() - start < 3
     assert "time" in report.error + " ".join(c.reason for c in report.chains)
+
+
+@pytest.mark.parametrize(
+    "piece", ["$", "$ ", r"\begin{align}", "`", "` ", "<!-- ", "<pre>", r"\[", r"\(", "```\n"]
+)
+def test_openers_without_closers_take_one_pass(piece):
+    start = time.monotonic()
+    assert check_text(piece * 20_000).formulas == []
+    assert time.monotonic() - start < 2
+
+
+def test_code_and_comments_are_passed_over():
+    page = """
+`$a = b$` and ``\\(a = b\\)`` <!-- $a = b$ --> <pre>$$a = b$$</pre>
+
+```python
+$$ a = b $$
+```
+
+~~~
+\\[ a = b \\]
+~~~
+
+--8<-- "$a = b$"
+
+```math
+w = w_1
+```
+
+$5 and $6, $w_1 = 2$ and $ w_2 = 3 $ and $w$
+"""
+    found = [f.latex.strip() for f in check_text(page, declarations=GIVEN).formulas]
+    assert found == ["w = w_1", "w_1 = 2", "w_2 = 3"]

@@ -1,0 +1,113 @@
+"""What the extensions do with pages that are not as they should be."""
+
+import logging
+
+import markdown
+import pytest
+
+from extensions import diagnosis, evidence, proofs, report
+from extensions.mathml import to_mathml
+
+EXTENSIONS = ["md_in_html", "pymdownx.arithmatex", "extensions.proofs", "extensions.mathml"]
+SETTINGS = {"pymdownx.arithmatex": {"generic": True}}
+FRONT = """---
+proofread:
+  symbols: {x: N, y: N}
+  forward: J = (x - y).square().sum()
+---
+"""
+
+
+@pytest.fixture
+def convert(tmp_path, monkeypatch, caplog):
+    """Return a function that writes a page and converts it, and gives HTML and warnings."""
+    monkeypatch.setattr(report, "PAGES", tmp_path)
+    monkeypatch.setattr(proofs, "CACHE", tmp_path / "cache")
+
+    def run(body, front=FRONT):
+        (tmp_path / "page.md").write_text(front + body)
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, logger="mkdocs"):
+            html = markdown.markdown(body, extensions=EXTENSIONS, extension_configs=SETTINGS)
+        return html, [record.getMessage() for record in caplog.records]
+
+    return run
+
+
+RIGHT = "\n$$\n\\frac{\\partial J}{\\partial x_i} = 2 (x_i - y_i)\n$$\n"
+
+
+def test_a_right_equation_gets_its_mark(convert):
+    html, warnings = convert(RIGHT)
+    assert warnings == []
+    assert html.count('class="proof holds"') == 1
+    assert "Holds: 1 equality, both sides evaluated" in html
+    assert "<math" in html and "\\frac" not in html
+
+
+def test_a_wrong_equation_is_a_warning_with_file_and_line(convert, tmp_path):
+    _, warnings = convert(RIGHT.replace("2 (", "("))
+    assert len(warnings) == 1
+    assert warnings[0].startswith(f"{tmp_path / 'page.md'}:7: fails")
+
+
+def test_every_build_says_it_again(convert):
+    """A cached verdict is a verdict."""
+    wrong = RIGHT.replace("x_i - y_i", "y_i - x_i")
+    assert convert(wrong)[1] == convert(wrong)[1] != []
+
+
+def test_an_unreadable_equation_is_a_warning(convert):
+    _, warnings = convert(RIGHT.replace("y_i", "q_i"))
+    assert "unreadable" in warnings[0] and "q" in warnings[0]
+
+
+def test_a_check_that_could_not_fail_is_a_warning(convert):
+    _, warnings = convert("\n$$\nJ = J\n$$\n")
+    assert "could not fail" in warnings[0]
+
+
+def test_a_wrong_declaration_is_a_warning(convert):
+    _, warnings = convert(RIGHT, FRONT.replace("symbols", "sybmols"))
+    assert "sybmols" in warnings[0]
+
+
+def test_an_exempt_equation_says_why(convert):
+    html, warnings = convert("\n<!-- proofread: skip, told as a story -->\n\n$$\nJ = q\n$$\n")
+    assert warnings == []
+    assert 'class="proof skipped"' in html and "Not checked: told as a story" in html
+
+
+def test_an_equation_that_is_wrong_on_purpose_must_be_wrong(convert):
+    wrong = RIGHT.replace("2 (", "(")
+    html, warnings = convert("\n<!-- proofread: fails -->\n" + wrong)
+    assert warnings == [] and "Wrong on purpose" in html
+    _, warnings = convert("\n<!-- proofread: fails -->\n" + RIGHT)
+    assert len(warnings) == 1
+
+
+def test_a_formula_that_temml_refuses_is_a_warning_with_its_source(convert):
+    html, warnings = convert("\nInline $\\frac{x$ is broken.\n")
+    assert any("no MathML for this formula" in warning for warning in warnings)
+    assert "\\frac{x" in html
+
+
+def test_less_than_and_ampersand_reach_temml():
+    assert "&lt;" in to_mathml("x < y")
+
+
+def test_evidence_of_a_broken_snippet_does_not_hold():
+    assert evidence.gather("linear").holds
+    assert not evidence.Evidence(10, 1, 3, 1e-16).holds
+    assert not evidence.Evidence(10, 0, 3, 1e-3).holds
+
+
+def test_diagnosis_names_a_mistake():
+    found = diagnosis.examine("linear", "grad_b_by_mean", {})
+    assert not found.ok and found.mistakes[0].label == "extra_mean"
+
+
+def test_sizes_have_a_form():
+    assert diagnosis.sizes_from("N=5 M=1") == {"N": 5, "M": 1}
+    with pytest.raises(ValueError, match="the form is N=5 M=1"):
+        diagnosis.sizes_from("N: 5")
