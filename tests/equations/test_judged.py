@@ -1,0 +1,92 @@
+"""Forms as courses write them: each true one holds, and its false twin does not."""
+
+import pytest
+
+from proofread.equations import check_text
+
+
+def verdicts(latex, given):
+    report = check_text(f"$$ {latex} $$", declarations=given)
+    assert report.error == ""
+    return [(chain.verdict, chain.reason) for chain in report.chains]
+
+
+def holds(latex, given):
+    found = verdicts(latex, given)
+    assert [verdict for verdict, _ in found] == ["holds"], found
+
+
+def fails(latex, given):
+    found = verdicts(latex, given)
+    assert [verdict for verdict, _ in found] == ["fails"], found
+
+
+SOFTMAX = {
+    "sizes": {"K": 4},
+    "symbols": {"z": "K", "y": {"shape": "K", "kind": "probability"}, "W": "K K"},
+    "forward": "p = torch.softmax(z, 0)\nh = W @ z\nL = -(y * torch.log(p)).sum()",
+    "indices": {"i": "K", "j": "K"},
+}
+
+
+@pytest.mark.parametrize(
+    ("true", "false"),
+    [
+        (r"\partial_{z_j} L = p_j - y_j", r"\partial_{z_j} L = y_j - p_j"),
+        (r"\partial_z L = p - y", r"\partial_z L = p + y"),
+        (r"\partial_{\mathbf{z}} h = W", r"\partial_{\mathbf{z}} h = 2W"),
+        (
+            r"\partial_{z_j} p_i = p_i (\delta_{ij} - p_j)",
+            r"\partial_{z_j} p_i = p_i (\delta_{ij} - p_i)",
+        ),
+        (r"\partial_z L = \partial_p L \partial_z p", r"\partial_z L = \partial_p L p"),
+        (
+            r"\frac{\partial_{z_i} L}{\partial_{z_j} L} = \frac{p_i - y_i}{p_j - y_j}",
+            r"\frac{\partial_{z_i} L}{\partial_{z_j} L} = 1",
+        ),
+        (
+            r"\partial_{z_i} \partial_{z_j} L = p_i (\delta_{ij} - p_j)",
+            r"\partial_{z_i} \partial_{z_j} L = p_i (\delta_{ij} + p_j)",
+        ),
+    ],
+)
+def test_partial_with_a_subscript(true, false):
+    holds(true, SOFTMAX)
+    fails(false, SOFTMAX)
+
+
+@pytest.mark.parametrize(
+    "latex", [r"\partial_z p h = W", r"\partial_{z p} L = p", r"\partial_z = p"]
+)
+def test_partial_with_a_subscript_refused(latex):
+    assert verdicts(latex, SOFTMAX)[0][0] == "unreadable"
+
+
+NG = {
+    "sizes": {"N": 5, "D": 3, "M": 4},
+    "symbols": {"A1": "D N", "W2": "M D"},
+    "forward": "Z2 = W2 @ A1\nA2 = torch.tanh(Z2)\nJ = (A2 ** 3).sum()",
+    "functions": {"g^{[2]}": "torch.tanh"},
+}
+
+
+@pytest.mark.parametrize(
+    ("true", "false"),
+    [
+        (
+            r"\frac{\partial J}{\partial W^{[2]}} = \frac{\partial J}{\partial Z^{[2]}} A^{[1]^T}",
+            r"\frac{\partial J}{\partial W^{[2]}} = -\frac{\partial J}{\partial Z^{[2]}} A^{[1]^T}",
+        ),
+        (
+            r"\frac{\partial J}{\partial A^{[1]}} = W^{[2]^{\top}} \frac{\partial J}{\partial Z^{[2]}}",
+            r"\frac{\partial J}{\partial A^{[1]}} = 2 W^{[2]^{\top}} \frac{\partial J}{\partial Z^{[2]}}",
+        ),
+        (
+            r"\frac{\partial J}{\partial Z^{[2]}} = \frac{\partial J}{\partial A^{[2]}} \odot g^{[2]'}(Z^{[2]})",
+            r"\frac{\partial J}{\partial Z^{[2]}} = \frac{\partial J}{\partial A^{[2]}} \odot g^{[2]}(Z^{[2]})",
+        ),
+    ],
+)
+def test_scripts_inside_a_label(true, false):
+    holds(true, NG)
+    fails(false, NG)
