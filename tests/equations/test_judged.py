@@ -90,3 +90,28 @@ NG = {
 def test_scripts_inside_a_label(true, false):
     holds(true, NG)
     fails(false, NG)
+
+
+SIDE_BY_SIDE = {
+    "sizes": {"N": 5},
+    "symbols": {"z": "N", "g": "N"},
+    "forward": "a = torch.sigmoid(z)\ns = a - a * a\nq = g * s\nr = g * z",
+}
+
+
+@pytest.mark.parametrize(
+    ("true", "false"),
+    [
+        (r"s = \sigma(z)(1 - \sigma(z))", r"s = \sigma(z)(1 + \sigma(z))"),
+        (r"q = g \odot a (1 - a)", r"q = g \odot a (1 + a)"),
+        (r"r = g z", r"r = g^T z"),
+    ],
+)
+def test_vectors_side_by_side_are_a_convention(true, false):
+    report = check_text(f"$$ {true} $$", declarations=SIDE_BY_SIDE)
+    assert [c.verdict for c in report.chains] == ["convention"]
+    assert [c.convention for c in report.chains] == ["elementwise-product"]
+    declared = {**SIDE_BY_SIDE, "conventions": ["elementwise-product"]}
+    holds(true, declared)
+    fails(false, SIDE_BY_SIDE)
+    fails(false, declared)
