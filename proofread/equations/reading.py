@@ -222,7 +222,7 @@ class Reader:
     def undeclared(self, node: Node) -> Unreadable:
         """Say that a name is not declared, and which declared one is nearest."""
         text = to_latex(node)
-        keys = [k[0] for k in self.declared.table]
+        keys = [k[0] for k in self.declared.table if k[0] != text]
         close = difflib.get_close_matches(bare(_parts(node)[0] or node), keys, n=1, cutoff=0.5)
         hint = f"declared and near it: `{close[0]}`" if close else "declare it under `symbols`"
         return Unreadable(f"`{text}` is not declared", node.pos, hint)

@@ -115,3 +115,46 @@ def test_vectors_side_by_side_are_a_convention(true, false):
     holds(true, declared)
     fails(false, SIDE_BY_SIDE)
     fails(false, declared)
+
+
+CONSTANT = {
+    "symbols": {"z": "N"},
+    "forward": "k = 2.0\nm = len(z)\nL = k * (z ** 2).sum() / m",
+    "latex": {r"\kappa": "k", r"\mu": "m"},
+    "indices": {"i": "N"},
+}
+
+
+def test_a_number_of_the_forward_is_a_constant():
+    holds(r"\frac{\partial L}{\partial z_i} = \frac{2 \kappa z_i}{\mu}", CONSTANT)
+    fails(r"\frac{\partial L}{\partial z_i} = \frac{3 \kappa z_i}{\mu}", CONSTANT)
+    fails(r"\frac{\partial L}{\partial z_i} = 2 \kappa z_i \mu", CONSTANT)
+    assert verdicts(r"\frac{\partial L}{\partial \kappa} = z^T z", CONSTANT)[0][0] != "holds"
+
+
+def test_a_number_of_the_forward_takes_no_index_its_letter():
+    looped = {
+        "symbols": {"z": "N"},
+        "forward": "t = 0.0\nfor i in range(len(z)):\n    t = t + z[i] ** 2\nL = t",
+        "latex": {r"\kappa": "i"},
+        "indices": {"i": "N"},
+    }
+    holds(r"\frac{\partial L}{\partial z_i} = 2 z_i", looped)
+    fails(r"\frac{\partial L}{\partial z_i} = 2 z_i + \kappa", looped)
+
+
+def test_a_size_and_pi_stay_what_they_are():
+    given = {
+        "symbols": {"z": "N"},
+        "forward": "L = math.pi * z.mean()",
+        "latex": {"n": "N", r"\pi": "pi"},
+    }
+    holds(r"\frac{\partial L}{\partial z_i} = \frac{\pi}{n}", given)
+    fails(r"\frac{\partial L}{\partial z_i} = \frac{\pi}{2n}", given)
+
+
+def test_a_name_is_not_near_itself():
+    given = {**CONSTANT, "latex": {r"\kappa": "f"}, "forward": "f = torch.exp\nL = f(z).sum()"}
+    verdict, reason = verdicts(r"L = \kappa", given)[0]
+    assert verdict == "unreadable"
+    assert r"near it: `\kappa`" not in reason
