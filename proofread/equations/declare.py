@@ -241,7 +241,11 @@ class Declarations:
     def code_names(self) -> tuple[str, ...]:
         """Every array's name in code: leaves, what the forward assigns, upstream names."""
         names = list(self.leaves)
-        names += [name for name in self.first_world.data if name not in self.leaves]
+        names += [
+            name
+            for name in self.first_world.data
+            if name not in self.leaves and not _is_number(self.first_world.namespace.get(name))
+        ]
         return tuple(names)
 
     @cached_property
@@ -767,6 +771,8 @@ def _run(declared: Declarations, namespace: dict, data: dict, cut: bool) -> None
             f"forward, line {problem.lineno}: {problem.msg}: `{(problem.text or '').strip()}`"
         ) from None
     lines = declared.forward.splitlines()
+    # A number has no names of its own, which a counter of a loop would take from an index.
+    numbers = set(declared.latex.values()) - {*declared.leaves, *_sizes(declared, 0)}
     with _importing(declared.roots()):
         for statement in body:
             before = {name: id(value) for name, value in namespace.items()}
@@ -781,6 +787,8 @@ def _run(declared: Declarations, namespace: dict, data: dict, cut: bool) -> None
                     f"forward, line {statement.lineno}, `{source}` raised {_say(problem)}"
                 ) from None
             for name, value in list(namespace.items()):
+                if name in numbers and _is_number(value) and before.get(name) != id(value):
+                    data[name] = torch.tensor(float(value), dtype=torch.float64)
                 if isinstance(value, torch.Tensor) and before.get(name) != id(value):
                     value = value.double() if value.is_floating_point() else value
                     data[name] = value
@@ -789,6 +797,10 @@ def _run(declared: Declarations, namespace: dict, data: dict, cut: bool) -> None
                         data[name] = value
                         namespace[name] = value.detach().requires_grad_()
                         data[f"{name} cut"] = namespace[name]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 NEWTON_STEPS = 30

@@ -281,7 +281,7 @@ class Evaluator:
             return Value(both.data.sum(axes) if axes else both.data, both.idx)
         if node.op == "dot" and a.rank == 1 and b.rank == 1 and a.row == b.row:
             return multiply(replace(a, row=False), replace(b, row=False))
-        if self.layout.elementwise_product and a.rank and a.shape == b.shape:
+        if self.layout.elementwise_product and a.rank and a.shape == b.shape and a.row == b.row:
             return elementwise(a, b, torch.mul)
         return multiply(a, b)
 

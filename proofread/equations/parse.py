@@ -8,6 +8,7 @@ one before, which `&` only aligns, which letters form one declared name.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -657,7 +658,7 @@ class _Builder(Transformer):
         marks = [part.text for part in arg.parts if isinstance(part, tree.Mark)]
         if marks and len(marks) == len(arg.parts) and all(_is_prime(text) for text in marks):
             return "primes", sum(1 if text == "\\prime" else len(text) for text in marks)
-        return "sup", arg
+        return "sup", _beside_label(arg)
 
     def subdigit(self, token):
         return "sub", tree.Items((tree.Num(token[-1], pos=token.start_pos),))
@@ -744,6 +745,10 @@ def _is_prime(text: str) -> bool:
 def _without_primes(sup: tree.Items) -> tuple[tree.Items, int]:
     r"""`^{[1]\prime}` as `^{[1]}` and one prime."""
     only = sup.only()
+    if isinstance(only, tree.Scripted) and isinstance(only.base, tree.Group) and only.primes:
+        rest = replace(only, primes=0)
+        bare = only.sub is None and only.sup is None
+        return _beside_label(tree.Items((only.base if bare else rest,))), only.primes
     if not isinstance(only, tree.Product):
         return sup, 0
     factors = list(only.factors)
@@ -752,6 +757,21 @@ def _without_primes(sup: tree.Items) -> tuple[tree.Items, int]:
     count = len(only.factors) - len(factors)
     rest = factors[0].body if len(factors) == 1 else tree.Product(tuple(factors), pos=only.pos)
     return (tree.Items((rest,)), count) if count else (sup, 0)
+
+
+def _beside_label(sup: tree.Items) -> tree.Items:
+    r"""`^{[1]^T}` as `^{[1] T}`."""
+    only = sup.only()
+    if not isinstance(only, tree.Scripted) or not isinstance(only.base, tree.Group):
+        return sup
+    turn = only.sup.only() if only.sup is not None else None
+    if only.sub is not None or only.primes or turn not in _TURNS:
+        return sup
+    factors = (tree.Factor("", only.base, pos=only.pos), tree.Factor("", turn, pos=turn.pos))
+    return tree.Items((tree.Product(factors, pos=only.pos),))
+
+
+_TURNS = (tree.Name("T"), tree.Mark("\\top"), tree.Mark("\\intercal"))
 
 
 def _relation(text: str) -> str:

@@ -222,7 +222,7 @@ class Reader:
     def undeclared(self, node: Node) -> Unreadable:
         """Say that a name is not declared, and which declared one is nearest."""
         text = to_latex(node)
-        keys = [k[0] for k in self.declared.table]
+        keys = [k[0] for k in self.declared.table if k[0] != text]
         close = difflib.get_close_matches(bare(_parts(node)[0] or node), keys, n=1, cutoff=0.5)
         hint = f"declared and near it: `{close[0]}`" if close else "declare it under `symbols`"
         return Unreadable(f"`{text}` is not declared", node.pos, hint)
@@ -445,6 +445,8 @@ class Reader:
         beside = ahead is not None and ahead.op == "" and not ahead.sign
         if _is_nabla(node):
             return self._nabla(factors, at)
+        if _is_operator(node):
+            return self._partial_operator(factors, at)
         if isinstance(node, Frac):
             found = self._as_derivative(node)
             if found is not None and found[0] is None:
@@ -513,6 +515,33 @@ class Reader:
         if sup:
             raise Unreadable(f"`{to_latex(node)}` is not read", node.pos)
         return once, used + 1
+
+    def _partial_operator(self, factors, at) -> tuple[m.Meaning, int]:
+        r"""`\partial_x f`: the derivative of the one factor that follows."""
+        node = factors[at].body
+        by_node, sup = _single(node.sub), _sup_parts(node.sup)
+        order = 2 if sup == (Num("2"),) else 1
+        if (sup and order == 1) or node.primes or not isinstance(by_node, Name | Scripted):
+            raise Unreadable(f"`{to_latex(node)}` is not read", node.pos)
+        ahead = factors[at + 1] if at + 1 < len(factors) else None
+        if ahead is None or ahead.op or ahead.sign:
+            raise Unreadable("the derivative has nothing to its right", node.pos)
+        of, used = self._factor(factors, at + 1)
+        after = factors[at + 1 + used] if at + 1 + used < len(factors) else None
+        if after is not None and after.op == "" and not _is_operator(after.body):
+            found = self.symbol(ahead.body) if self._plain(ahead.body) else None
+            if _group_of(ahead.body) is None and (found is None or found.rank):
+                one, two = to_latex(ahead.body), to_latex(after.body)
+                raise Unreadable(
+                    f"the derivative can be meant of `{one}` or of `{one} {two}`",
+                    after.pos,
+                    "put what is derived in brackets",
+                )
+        by = self._by(by_node)
+        turned = isinstance(by, m.Turned)
+        for _ in range(order):
+            of = m.Partial(of, by.of if turned else by, turned, pos=node.pos)
+        return of, used + 1
 
     def _sole_argument(self, factors, at, pos) -> m.Meaning:
         """What a nabla without subscript derives by: the one argument that is shown."""
@@ -955,6 +984,8 @@ class Reader:
 
     def _differential(self, factors) -> str | None:
         head = factors[0].body if factors else None
+        if _is_operator(head):
+            return None
         base = head.base if isinstance(head, Scripted) else head
         if isinstance(base, Mark) and base.text == "\\partial":
             return "partial"
@@ -1197,6 +1228,11 @@ def _is_nabla(node: Node | None) -> bool:
     return isinstance(base, Mark) and base.text == "\\nabla"
 
 
+def _is_operator(node: Node | None) -> bool:
+    r"""Whether a factor is a partial with what it derives by as its subscript."""
+    return isinstance(node, Scripted) and node.base == Mark("\\partial") and node.sub is not None
+
+
 def _group_of(node: Node | None) -> Group | None:
     """The bracket that a factor is, with or without scripts."""
     if isinstance(node, Scripted):
@@ -1270,11 +1306,15 @@ def _row(node: Node | None) -> list[Factor]:
 
 
 def _is_partial_sign(node: Node | None) -> bool:
+    if _is_operator(node):
+        return False
     base = node.base if isinstance(node, Scripted) else node
     return isinstance(base, Mark) and base.text == "\\partial"
 
 
 def _is_differential(node: Node | None, sign: str) -> bool:
+    if _is_operator(node):
+        return False
     base = node.base if isinstance(node, Scripted) else node
     if sign == "partial":
         return isinstance(base, Mark) and base.text == "\\partial"

@@ -57,6 +57,7 @@ LAYOUTS = {
     "direct-partial": Layout(direct=True),
     "otimes-elementwise": Layout(otimes_elementwise=True),
     "elementwise-derivative": Layout(elementwise_derivative=True),
+    "elementwise-product": Layout(elementwise_product=True),
 }
 
 
@@ -421,6 +422,8 @@ class Page:
             return not written and not self.sums_shown
         if name == "otimes-elementwise":
             return any(isinstance(n, m.Times) and n.op == "outer" for n in nodes)
+        if name == "elementwise-product":
+            return any(isinstance(n, m.Times) and n.op in {"", "dot"} for n in nodes)
         if name == "elementwise-derivative":
             hadamard = any(
                 isinstance(n, m.Times)
