@@ -235,3 +235,15 @@ def test_condition_and_indicator(true, false):
 def test_an_equation_of_data_in_brackets_bounds_nothing():
     assert verdicts(r"\frac{\partial p_k}{\partial z_j} = p_k \; (p = a)", PICKED)[0][0] != "holds"
     assert verdicts(r"p = a, \quad (p = a)", PICKED)[0][0] != "holds"
+
+
+def test_an_entry_of_an_array_with_another_name():
+    given = {
+        "sizes": {"N": 5},
+        "symbols": {"v": "N"},
+        "forward": "s = v ** 2",
+        "latex": {"y_i": "v"},
+        "indices": {"i": "N", "j": "N"},
+    }
+    holds(r"\frac{\partial s_i}{\partial y_j} = 2 y_i \delta_{ij}", given)
+    fails(r"\frac{\partial s_i}{\partial y_j} = 2 \delta_{ij}", given)
