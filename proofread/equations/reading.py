@@ -137,14 +137,14 @@ class Reader:
                 label = "".join(to_latex(part).replace(" ", "") for part in labels[:take])
                 for with_sub in (True, False) if sub is not None else (False,):
                     found = self._named((name, squeeze(sub) if with_sub else "", label))
-                    if found is None:
-                        continue
-                    rest = _without(sup_parts, labels[:take])
                     if not with_sub and sub is not None and not sup_parts:
                         entry = self.declared.entries.get((name, len(_index_nodes(sub))))
                         if entry is not None:
                             data = self.declared.first_world.data[entry]
                             return Symbol(m.Array(entry), data.dim(), sub)
+                    if found is None:
+                        continue
+                    rest = _without(sup_parts, labels[:take])
                     if not with_sub and self._wants_capital(base, sub, found[1]):
                         continue
                     return Symbol(found[0], found[1], None if with_sub else sub, rest)

@@ -15,11 +15,13 @@ from .declare import CONVENTIONS, Declarations, World, name_key
 from .evaluate import Evaluator, Layout
 from .parse import parse
 from .problem import BadDeclaration, TooLong, Undefined, Unreadable
-from .reading import EQUAL, ORDER, Reader
+from .reading import EQUAL, ORDER, Reader, letter_of
 from .tree import (
+    Add,
     Big,
     Display,
     Dots,
+    Group,
     Items,
     Mark,
     Name,
@@ -29,6 +31,7 @@ from .tree import (
     Rel,
     Scripted,
     Sep,
+    is_word,
     to_latex,
     walk,
 )
@@ -198,7 +201,7 @@ class Page:
         """The chains of a parsed formula."""
         deadline = time.monotonic() + self.seconds
         chains = []
-        for statement in statements(display):
+        for statement in statements(display, Reader(self.declared, self.defined)):
             try:
                 chains.append(self._chain(statement, deadline))
             except BadDeclaration:
@@ -792,15 +795,15 @@ _CONDITION_WORDS = re.compile(
 )
 
 
-def statements(display: Display) -> list[Statement]:
+def statements(display: Display, reader: Reader) -> list[Statement]:
     """The relations of a formula, each with the conditions that stand beside it."""
     found: list[Statement] = []
     for line in display.lines:
-        found += _of_line(line)
+        found += _of_line(line, reader)
     return found
 
 
-def _of_line(line: Items) -> list[Statement]:
+def _of_line(line: Items, reader: Reader) -> list[Statement]:
     found: list[Statement] = []
     conditional = False
     parts = list(line.parts)
@@ -810,16 +813,94 @@ def _of_line(line: Items) -> list[Statement]:
                 conditional = bool(_CONDITION_WORDS.search(part.text))
             continue
         if not isinstance(part, Rel):
+            if found and not found[-1].conditions:
+                found[-1].conditions += _in_brackets(part, reader, conditional)
             conditional = conditional and not isinstance(part, Name)
             continue
         if _counts_to(parts, at) or _quantified(part):
             continue
-        if found and (conditional or _only_indices(part)):
+        if found and (conditional or _only_indices(part) or _of_index(part, reader)):
             if not _has_quantifier(part):
                 found[-1].conditions.append(part)
             continue
-        found.append(Statement(part))
+        found.append(_split(part, reader))
     return found
+
+
+def _split(rel: Rel, reader: Reader) -> Statement:
+    r"""A relation without the condition that ends it in brackets, as `a = b \; (i \neq j)`."""
+    last = rel.sides[-1]
+    sign = None
+    if isinstance(last, Add) and len(last.terms) == 1:
+        sign, last = last.terms[0], last.terms[0].body
+    if not isinstance(last, Product) or len(rel.sides) < 2:
+        return Statement(rel)
+    *rest, end = last.factors
+    before = rest[-1].body
+    base = before.base if isinstance(before, Scripted) else before
+    if end.op or end.sign or before is None or _indicates(base) or reader.function(before):
+        return Statement(rel)
+    conditions = _in_brackets(end.body, reader)
+    if not conditions:
+        return Statement(rel)
+    side = rest[0].body if len(rest) == 1 else replace(last, factors=tuple(rest))
+    if sign is not None:
+        side = replace(rel.sides[-1], terms=(replace(sign, body=side),))
+    return Statement(replace(rel, sides=(*rel.sides[:-1], side)), conditions)
+
+
+def _indicates(base: Node | None) -> bool:
+    """Whether a bracket behind this makes an indicator or a call, and no condition."""
+    if isinstance(base, Num):
+        return base.text == "1"
+    if isinstance(base, Name):
+        marks = {"1", "I", "\\bbone", "\\mathbbm1", "\\delta", "\\chi"}
+        return base.base in marks or is_word(base.base) or base.font == "\\mathbb"
+    return isinstance(base, Mark)
+
+
+def _in_brackets(node: Node, reader: Reader, told: bool = False) -> list[Rel]:
+    """The conditions that stand in brackets; those on data only where a word says so."""
+    if not isinstance(node, Group) or node.open != "(":
+        return []
+    rels = node.inside.values()
+    told = told or any(
+        isinstance(part, Sep) and _CONDITION_WORDS.search(part.text) for part in node.inside.parts
+    )
+    for rel in rels:
+        if not isinstance(rel, Rel):
+            return []
+        if not (told or _among_indices(rel, reader) or _of_index(rel, reader)):
+            return []
+    return [rel for rel in rels if not _has_quantifier(rel)]
+
+
+def _among_indices(rel: Rel, reader: Reader) -> bool:
+    """Whether a relation is between numbers and letters that are no arrays."""
+    for side in rel.sides:
+        if isinstance(side, Name):
+            found = reader.symbol(side)
+            if found is not None and not isinstance(found.of, m.Size):
+                return False
+    return _only_indices(rel)
+
+
+def _of_index(rel: Rel, reader: Reader) -> bool:
+    r"""Whether a relation is between an index and declared values of one, as `j \neq y_i`."""
+    letters = values = 0
+    for side in rel.sides:
+        if not isinstance(side, Name | Scripted):
+            return False
+        found = reader.symbol(side)
+        leaf = reader.declared.leaves.get(getattr(found.of, "name", "")) if found else None
+        if leaf is not None and leaf.kind == "index":
+            values += 1
+        elif found is None and isinstance(side, Name) and letter_of(side) is not None:
+            letters += 1
+        else:
+            return False
+    known = all(op in EQUAL or op in ORDER for op in rel.ops)
+    return known and letters > 0 and values > 0
 
 
 def _quantified(rel: Rel) -> bool:

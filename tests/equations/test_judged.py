@@ -158,3 +158,92 @@ def test_a_name_is_not_near_itself():
     verdict, reason = verdicts(r"L = \kappa", given)[0]
     assert verdict == "unreadable"
     assert r"near it: `\kappa`" not in reason
+
+
+PICKED = {
+    "sizes": {"N": 5, "K": 4},
+    "symbols": {"z": "K", "Z": "N K", "y": {"shape": "N", "kind": "index", "below": "K"}},
+    "forward": (
+        "p = torch.softmax(z, 0)\nP = torch.softmax(Z, 1)\nL = -torch.log(P[torch.arange(N), y])\n"
+        "a = torch.relu(z)"
+    ),
+    "latex": {"y_i": "y", "L_i": "L"},
+    "indices": {"i": "N", "j": "K", "k": "K", "m": "K"},
+}
+APART = r"\frac{\partial p_k}{\partial z_j} = -p_k p_j"
+WRONG = r"\frac{\partial p_k}{\partial z_j} = p_k p_j"
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        r"\; (k \neq j)",
+        r" (k \neq j)",
+        r"\quad (k \neq j)",
+        r"\qquad \left(k \neq j\right)",
+        r", (k \neq j)",
+        r", \quad (k \ne j)",
+        r"\; (\text{for } k \neq j)",
+        r"\quad \text{if } (k \neq j)",
+    ],
+)
+def test_condition_in_brackets(condition):
+    holds(APART + condition, PICKED)
+    fails(WRONG + condition, PICKED)
+    fails(APART, PICKED)
+    fails(APART + condition.replace(r"\neq", "=").replace(r"\ne ", "="), PICKED)
+
+
+@pytest.mark.parametrize(
+    ("true", "false"),
+    [
+        (
+            r"\frac{\partial p_k}{\partial z_j} = p_k (1 - p_k) (k = j)",
+            r"\frac{\partial p_k}{\partial z_j} = p_k (1 + p_k) (k = j)",
+        ),
+        (
+            r"\frac{\partial p_k}{\partial z_j} = - p_k p_j + p_k (k = j)",
+            r"\frac{\partial p_k}{\partial z_j} = - p_k^2 + p_k (k = j)",
+        ),
+        (
+            r"\frac{\partial a_k}{\partial z_j} = \delta_{jk} (z_k > 0)",
+            r"\frac{\partial a_k}{\partial z_j} = \delta_{jk}",
+        ),
+        (
+            r"\frac{\partial z_k}{\partial z_j} = \mathbf{1} (k = j)",
+            r"\frac{\partial p_k}{\partial z_j} = \mathbf{1} (k = j)",
+        ),
+        (
+            r"\frac{\partial L_i}{\partial Z_{ij}} = P_{ij}, \quad j \neq y_i",
+            r"\frac{\partial L_i}{\partial Z_{ij}} = P_{ij} - 1, \quad j \neq y_i",
+        ),
+        (
+            r"\frac{\partial L_i}{\partial Z_{ij}} = P_{ij} - 1, \quad j = y_i",
+            r"\frac{\partial L_i}{\partial Z_{ij}} = P_{ij}, \quad j = y_i",
+        ),
+        (
+            r"\frac{\partial L_i}{\partial Z_{ij}} = P_{ij} \; (j \neq y_i)",
+            r"\frac{\partial L_i}{\partial Z_{ij}} = 2 P_{ij} \; (j \neq y_i)",
+        ),
+    ],
+)
+def test_condition_and_indicator(true, false):
+    holds(true, PICKED)
+    fails(false, PICKED)
+
+
+def test_an_equation_of_data_in_brackets_bounds_nothing():
+    assert verdicts(r"\frac{\partial p_k}{\partial z_j} = p_k \; (p = a)", PICKED)[0][0] != "holds"
+    assert verdicts(r"p = a, \quad (p = a)", PICKED)[0][0] != "holds"
+
+
+def test_an_entry_of_an_array_with_another_name():
+    given = {
+        "sizes": {"N": 5},
+        "symbols": {"v": "N"},
+        "forward": "s = v ** 2",
+        "latex": {"y_i": "v"},
+        "indices": {"i": "N", "j": "N"},
+    }
+    holds(r"\frac{\partial s_i}{\partial y_j} = 2 y_i \delta_{ij}", given)
+    fails(r"\frac{\partial s_i}{\partial y_j} = 2 \delta_{ij}", given)
