@@ -166,11 +166,15 @@ class Enumeration:
         branches = any(step.kind == "where" for step in path)
         if not branches and any(step.role == "fork" for step in p.steps):
             return  # a value used twice: the other use is what is missing
-        labels = ["missing_local_derivative"]
-        if any(s.details.get("called") == "relu" for s in path):
-            labels.insert(0, "missing_mask")
-        elif any(s.kind == "where" for s in path):
-            labels.append("missing_mask")
+        roles = {p.steps[i].role for i in self.used if p.steps[i].kind == "mul"}
+        if branches:
+            labels = ["missing_local_derivative", "missing_mask"]
+        elif roles & {"mask", "activation_mask"}:
+            labels = ["missing_mask", "missing_local_derivative"]
+        elif roles & {"local", "loss", "operand"}:
+            labels = ["missing_local_derivative"]
+        else:
+            labels = ["missing_scale_factor", "missing_local_derivative"]
         yield self.plant(
             p.result.i,
             labels[0],

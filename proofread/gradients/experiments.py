@@ -17,6 +17,7 @@ from proofread.gradients.values import Finding
 
 if TYPE_CHECKING:
     from proofread.gradients.intake import Case
+    from proofread.gradients.program import Program
 
 DRAWS = 2
 LOOSE = 2e-3  # an eps left out, or a constant with few digits, besides the mistake
@@ -164,25 +165,33 @@ def counterexample(case: Case) -> Trial | None:
 def tie(trial: Trial) -> str:
     """Say where the gradients differ, if only where the forward has a kink; else ''."""
     u, r = trial.yours, trial.right
-    traced = trial.problem.traced
-    if u.shape != r.shape or traced is None:
+    if u.shape != r.shape or trial.problem.traced is None:
         return ""
     scale = torch.maximum(u.abs().max(), r.abs().max())
     differ = (u - r).abs() > trial.tolerance * scale
-    x = trial.problem.inputs[trial.problem.wrt]
-    kinks = []
-    for i, step in enumerate(traced.steps[: traced.output.i + 1]):
-        kinked = step.kind == "unary" and step.details["called"] in ("relu", "abs", "relu6")
-        if kinked and traced[step.operands()[0]].shape == x.shape:
-            kinks.append((traced[step.operands()[0]] == 0, traced.describe(step.operands()[0])))
-        if step.kind == "condition" and traced.values[i].shape == x.shape:
-            source = step.operands()[0]
-            if traced[source].shape == x.shape:
-                kinks.append((traced[source] == 0, traced.describe(source)))
-    for zero, name in kinks:
-        if zero.any() and bool((~differ | zero).all()):
-            return f"{name} is exactly 0 ({int(differ.sum())} entries)"
+    for kink, what in _kinks(trial.problem.traced):
+        if kink.shape == differ.shape and kink.any() and bool((~differ | kink).all()):
+            return f"{what} ({int(differ.sum())} entries)"
     return ""
+
+
+def _kinks(traced: Program) -> Iterator[tuple[Tensor, str]]:
+    """Yield the places where a step of the forward has no derivative, and what they are."""
+    for i, step in enumerate(traced.steps[: traced.output.i + 1]):
+        if not step.operands():
+            continue
+        source = step.operands()[0]
+        x, name = traced[source], traced.describe(source)
+        bent = step.kind == "unary" and step.details["called"] in ("relu", "abs", "relu6")
+        if bent or step.kind == "condition":
+            yield x == 0, f"{name} is exactly 0"
+        elif step.kind == "extreme":
+            axes, largest = step.details["axes"], traced.values[i]
+            if not step.details["keep"]:
+                for axis in axes:
+                    largest = largest.unsqueeze(axis)
+            hits = x == largest
+            yield hits & (hits.sum(axes, keepdim=True) > 1), f"{name} has its extreme twice"
 
 
 def behaviour(case: Case, trial: Trial) -> list[Finding]:

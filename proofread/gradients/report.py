@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from dataclasses import dataclass, field
 from typing import Any
@@ -98,9 +97,6 @@ class Diagnosis:
             "notes": [vars(n) for n in self.notes],
             "where": self.where,
         }
-
-    def to_json(self) -> str:
-        return json.dumps(self.as_dict())
 
 
 def wrapped(text: str, indent: str, later: str | None = None, width: int = WIDTH) -> list[str]:

@@ -166,5 +166,4 @@ NOTES = {
     "holds_data": "It is right on the data given. On other data it differs: it seems to hold "
     "values computed outside of the function.",
     "upstream_ones": "No upstream gradient was given, so it is taken to be all ones.",
-    "scalar_upstream": "It takes the upstream gradient of the loss to be 1.",
 }

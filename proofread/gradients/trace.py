@@ -696,6 +696,7 @@ def _gelu(p, args, kwargs, result):
     "sgn",
     "sign",
     "mish",
+    "atan",
 )
 def _unary(p, args, kwargs, result):
     name = kwargs["name"]

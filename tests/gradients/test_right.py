@@ -103,6 +103,18 @@ def test_tie_of_relu_is_a_convention():
     assert "convention" in str(diagnosis)
 
 
+def test_tie_of_a_maximum_is_a_convention():
+    x = torch.tensor([[1.0, 3.0, 3.0], [2.0, 0.0, 1.0]])
+
+    def backward(i, g):
+        where = i["x"].argmax(-1)
+        return F.one_hot(where, i["x"].shape[-1]) * g[:, None]
+
+    diagnosis = diagnose(backward, lambda x: x.amax(-1), {"x": x}, wrt="x")
+    assert diagnosis.ok
+    assert [n.label for n in diagnosis.notes] == ["tie_convention"]
+
+
 def test_a_mean_of_one_row_as_a_tensor():
     inputs = {"X": torch.randn(1, 3), "W": torch.randn(3, 4), "b": torch.randn(4)}
     g = torch.randn(1, 4)
