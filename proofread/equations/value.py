@@ -451,7 +451,15 @@ def check_same(a: Value, b: Value) -> tuple[Value, Value]:
         if zero.rank == 0 and not zero.idx and bool((zero.data == 0).all()):
             filled = Value(torch.zeros(other.shape, dtype=torch.float64))
             return (filled, other) if zero is a else (other, filled)
-    raise Undefined(f"the left side is {say_shape(a.shape)}, the right side {say_shape(b.shape)}")
+    shapes = f"the left side is {say_shape(a.shape)}, the right side {say_shape(b.shape)}"
+    raise Undefined(shapes + "; one is the other transposed" * _turned(a, b))
+
+
+def _turned(a: Value, b: Value) -> bool:
+    """Whether two matrices differ by a transpose alone."""
+    if a.rank != 2 or a.shape != b.shape[::-1] or a.idx != b.idx:
+        return False
+    return torch.allclose(a.data, b.data.mT)
 
 
 def _slim(value: Value, shape: tuple[int, ...]) -> Value:

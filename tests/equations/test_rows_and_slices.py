@@ -55,6 +55,14 @@ def test_it_fails(name):
     assert [c.verdict for c in report.chains] == ["fails"]
 
 
+@pytest.mark.parametrize("factor", ["", "2 "])
+def test_a_lost_transpose_is_suggested(factor):
+    latex = rf"\frac{{\partial J}}{{\partial W}} = {factor}\frac{{\partial J}}{{\partial Z}}^T X"
+    (chain,) = check_text(f"$$\n{latex}\n$$", declarations=DECLARED).chains
+    assert chain.verdict == "fails"
+    assert chain.reason.endswith("one is the other transposed") == (not factor)
+
+
 def test_vectors_is_one_of_two_words():
     report = check_text("$$x = x$$", declarations=DECLARED | {"vectors": "columns"})
     assert "vectors: 'columns' was given" in report.error
