@@ -466,6 +466,11 @@ class Page:
                 return "holds where the gradient is zero (stationary)"
             return ""
         nodes = [node for side in (link.left, link.right) for node in m.walk(side)]
+        chained = [s for other in links for s in (other.left, other.right) if s is not None]
+        derives = any(isinstance(node, m.Partial) for side in chained for node in m.walk(side))
+        if derives and not _zero(link.right):
+            # The chain says what the gradient is; where it is 0, any multiple of it would do.
+            return ""
         if any(isinstance(node, m.Partial) for node in nodes):
             return ""
         data = self.declared.first_world.data

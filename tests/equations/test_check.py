@@ -104,6 +104,25 @@ def test_stationary_point_can_be_declared():
 
 
 @pytest.mark.parametrize(
+    ("last", "verdict"),
+    [
+        (r"\frac{1}{N} (X^T X w - X^T y)", "holds"),
+        (r"\frac{1}{N} (X^T y - X^T X w)", "fails"),
+        (r"X^T X w - X^T y", "fails"),
+        (r"\frac{1}{N} \sum_i (y_i - w^T x_i) x_i", "fails"),
+        ("0", "convention"),
+    ],
+)
+def test_a_chain_from_the_gradient_is_no_stationary_point(last, verdict):
+    given = {
+        "symbols": {"X": "N D", "w": "D", "y": "N"},
+        "forward": "J = 0.5 * (X @ w - y).square().mean()",
+        "indices": {"i": "N"},
+    }
+    assert one(rf"\nabla_w J = \frac{{1}}{{N}} X^T (X w - y) = {last}", given).verdict == verdict
+
+
+@pytest.mark.parametrize(
     ("factor", "said"),
     [("-", "-1 times"), ("2", "1/2 times"), (r"\frac{1}{2}", "2 times"), ("N", "1/N times"),
      (r"\frac{1}{N}", "N times"), (r"\frac{1}{NM}", "NM times"), ("7", "0.142857 times")],
