@@ -53,6 +53,7 @@ def paths(site):
     return sorted("" if path == "." else f"{path}/" for path in found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
 def test_pages_fit_and_are_quiet(browser, address, site, width, scheme):
