@@ -23,8 +23,8 @@ from proofread.gradients.candidates import (
     reduced,
     shaped,
 )
-from proofread.gradients.derive import other_axes
 from proofread.gradients.program import Program, Ref, Step, resolve
+from proofread.gradients.rules.normalise import other_axes
 from proofread.gradients.unary import UNARY
 
 

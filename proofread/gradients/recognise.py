@@ -14,8 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from proofread.gradients import derive
 from proofread.gradients.program import Program, Ref
+from proofread.gradients.rules.core import RULES, mul
+from proofread.gradients.rules.functions import unary_gradient
+from proofread.gradients.rules.normalise import Normalisation, normalise_gradient
+from proofread.gradients.rules.softmax import log_softmax_gradient, softmax_gradient
 from proofread.gradients.unary import RECOGNISABLE, UNARY, leaky
 
 TextbookRule = Callable[[Program, Ref, Ref], list[tuple[Ref, Ref]]]
@@ -60,11 +63,9 @@ def _softmax(p: Program, x: Ref, y: Ref) -> TextbookRule | None:
         if a.shape[axis] < 2:
             continue
         if _same(torch.softmax(a, axis), b):
-            return lambda p, out, g, axis=axis: [(x, derive.softmax_gradient(p, x, out, g, axis))]
+            return lambda p, out, g, axis=axis: [(x, softmax_gradient(p, x, out, g, axis))]
         if _same(torch.log_softmax(a, axis), b):
-            return lambda p, out, g, axis=axis: [
-                (x, derive.log_softmax_gradient(p, x, out, g, axis))
-            ]
+            return lambda p, out, g, axis=axis: [(x, log_softmax_gradient(p, x, out, g, axis))]
     return None
 
 
@@ -73,14 +74,14 @@ def _elementwise(a: Tensor, b: Tensor, x: Ref) -> TextbookRule | None:
         return None
     for name in RECOGNISABLE:
         if _same(UNARY[name].function(a), b):
-            return lambda p, out, g, name=name: [(x, derive.unary_gradient(p, name, x, out, g))]
+            return lambda p, out, g, name=name: [(x, unary_gradient(p, name, x, out, g))]
     positive = a > 0
     slopes = b[~positive] / a[~positive]
     if positive.any() and _same(a[positive], b[positive]) and slopes.numel() > 1:
         slope = float(slopes[0])
         if 0 < slope < 1 and _same(slopes, slopes[:1].expand_as(slopes)):
             spec = leaky(slope)
-            return lambda p, out, g: [(x, derive.unary_gradient(p, "leaky_relu", x, out, g, spec))]
+            return lambda p, out, g: [(x, unary_gradient(p, "leaky_relu", x, out, g, spec))]
     return None
 
 
@@ -104,7 +105,7 @@ def _normalised(p: Program, x: Ref, y: Ref) -> TextbookRule | None:
             found = _divisor(c, scale, axes, count)
             if found is None or (scale - 1).abs().max() < 1e-6:
                 continue
-            return _normalise_rule(x, derive.Normalisation(axes, centred, count, *found))
+            return _normalise_rule(x, Normalisation(axes, centred, count, *found))
     return None
 
 
@@ -118,7 +119,7 @@ def _divisor(c: Tensor, scale: Tensor, axes, count: int) -> tuple[int, float] | 
     return None
 
 
-def _normalise_rule(x: Ref, form: derive.Normalisation) -> TextbookRule:
+def _normalise_rule(x: Ref, form: Normalisation) -> TextbookRule:
     def rule(p, out, g):
         def rstd(v, y):
             c = v - v.mean(form.axes, keepdim=True) if form.centred else v
@@ -126,7 +127,7 @@ def _normalise_rule(x: Ref, form: derive.Normalisation) -> TextbookRule:
             return products.sum(form.axes, keepdim=True) / squares.sum(form.axes, keepdim=True)
 
         scale = p.emit("rstd", rstd, x, out, called="1/std")
-        return [(x, derive.normalise_gradient(p, x, out, g, scale, form))]
+        return [(x, normalise_gradient(p, x, out, g, scale, form))]
 
     return rule
 
@@ -153,10 +154,10 @@ def _bce(p: Program, x: Ref, y: Ref) -> TextbookRule | None:
 def _bce_rule(x: Ref, target: Ref, sign: int, kind: str = "bce") -> TextbookRule:
     def rule(p, out, g):
         if sign < 0:
-            g = derive.mul(p, g, -1, "sign")
+            g = mul(p, g, -1, "sign")
         step = p.steps[out.i]
         stand_in = type(step)(kind, step.function, (x, target), "forward")
-        return derive.RULES[kind](p, stand_in, out, g)[:1]
+        return RULES[kind](p, stand_in, out, g)[:1]
 
     return rule
 
@@ -200,7 +201,7 @@ def _convolution_rule(x: Ref, w: Ref, flipped: bool) -> TextbookRule:
         step = p.steps[out.i]
         details = {"stride": [1] * rank, "padding": [0] * rank, "dilation": [1] * rank}
         stand_in = type(step)("conv", step.function, (signal, kernel), "forward", details=details)
-        (_, by_x), (_, by_w) = derive.RULES["conv"](p, stand_in, out, gradient)
+        (_, by_x), (_, by_w) = RULES["conv"](p, stand_in, out, gradient)
         back = (lambda v: v.flip(spatial)[0, 0]) if flipped else (lambda v: v[0, 0])
         return [
             (x, p.emit("view", lambda v: v[0, 0], by_x)),
@@ -234,7 +235,7 @@ def _cross_entropy(p: Program, x: Ref, y: Ref) -> TextbookRule | None:
 def _cross_entropy_rule(x: Ref, target: Ref, sign: int) -> TextbookRule:
     def rule(p, out, g):
         if sign < 0:
-            g = derive.mul(p, g, -1, "sign")
+            g = mul(p, g, -1, "sign")
         axis = p[x].dim() - 1
         log_p = p.emit("log_softmax", lambda z: torch.log_softmax(z, axis), x, axis=axis)
 
@@ -243,6 +244,6 @@ def _cross_entropy_rule(x: Ref, target: Ref, sign: int) -> TextbookRule:
             return empty.scatter(-1, t.unsqueeze(-1), gradient.unsqueeze(-1))
 
         onehot = p.emit("onehot", scatter, g, target, log_p, called="one-hot")
-        return [(x, derive.log_softmax_gradient(p, x, log_p, onehot, axis))]
+        return [(x, log_softmax_gradient(p, x, log_p, onehot, axis))]
 
     return rule

@@ -14,9 +14,9 @@ from torch import Tensor
 from proofread.gradients import backward_mistakes, forward_mistakes, values  # noqa: F401
 from proofread.gradients.candidates import Candidate, Enumeration
 from proofread.gradients.compare import fit, ratio, same
-from proofread.gradients.derive import Underivable, differentiate
 from proofread.gradients.program import Program, Ref, resolve
 from proofread.gradients.recognise import textbook_rules
+from proofread.gradients.rules import Underivable, differentiate
 from proofread.gradients.trace import trace
 from proofread.gradients.values import Finding
 

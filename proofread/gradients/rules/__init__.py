@@ -1,0 +1,14 @@
+"""The rules of differentiation; importing this package registers all of them."""
+
+from proofread.gradients.rules import arithmetic, functions, losses, normalise, softmax
+from proofread.gradients.rules.core import Underivable, differentiate
+
+__all__ = [
+    "Underivable",
+    "arithmetic",
+    "differentiate",
+    "functions",
+    "losses",
+    "normalise",
+    "softmax",
+]

@@ -1,0 +1,242 @@
+"""Sums, products, powers, reductions, and what only moves entries about."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from proofread.gradients.convolution import kernel_gradient, signal_gradient
+from proofread.gradients.program import Alternative, Program, Ref
+from proofread.gradients.rules.core import (
+    factor_role,
+    mean,
+    mul,
+    rule,
+    spread,
+    sub,
+    unbroadcast,
+)
+
+
+@rule("view", "cast")
+def _view(p, step, out, g):
+    source = step.arguments[0]
+    shape, dtype = p.shape(source), p[source].dtype
+    count = math.prod(shape)
+
+    def back(x):
+        # A planted mistake may change how many entries there are: then they stay as they are.
+        return x.reshape(shape).to(dtype) if x.numel() == count else x.to(dtype)
+
+    return [(source, p.emit("view", back, g))]
+
+
+@rule("permute")
+def _permute(p, step, out, g):
+    order = step.details["order"]
+    back = tuple(order.index(i) for i in range(len(order)))
+    return [(step.arguments[0], p.emit("permute", lambda x: x.permute(back), g, order=back))]
+
+
+@rule("expand")
+def _expand(p, step, out, g):
+    return [(step.arguments[0], unbroadcast(p, g, step.arguments[0]))]
+
+
+@rule("add")
+def _add(p, step, out, g):
+    return [(a, unbroadcast(p, g, a)) for a in step.arguments if isinstance(a, Ref)]
+
+
+@rule("sub")
+def _sub(p, step, out, g):
+    a, b = step.arguments
+    found = [(a, unbroadcast(p, g, a))] if isinstance(a, Ref) else []
+    if isinstance(b, Ref):
+        found.append((b, unbroadcast(p, mul(p, g, -1, "sign"), b)))
+    return found
+
+
+@rule("mul")
+def _mul(p, step, out, g):
+    a, b = step.arguments
+    found = []
+    for factor, other in ((b, a), (a, b)):
+        if isinstance(other, Ref):
+            role = factor_role(p, factor)
+            role = "const" if role == "count" and not isinstance(factor, Ref) else role
+            product = mul(p, g, factor, role)
+            found.append((other, unbroadcast(p, product, other)))
+    return found
+
+
+@rule("div")
+def _div(p, step, out, g):
+    a, b = step.arguments
+    found = []
+    if isinstance(a, Ref):
+        if isinstance(b, Ref):
+            inverse = p.emit("reciprocal", lambda x: 1 / x, b)
+            role = factor_role(p, inverse)
+        else:
+            inverse = 1 / b
+            role = "count" if b == int(b) and b > 1 and _is_sum(p, a) else factor_role(p, inverse)
+        found.append((a, unbroadcast(p, mul(p, g, inverse, role), a)))
+    if isinstance(b, Ref):
+        top = mul(p, g, out, "operand")
+        inverse = p.emit("reciprocal", lambda x: 1 / x, b)
+        product = mul(p, mul(p, top, inverse, "operand"), -1, "sign")
+        found.append((b, unbroadcast(p, product, b)))
+    return found
+
+
+def _is_sum(p: Program, ref: Ref) -> bool:
+    step = p.steps[ref.i]
+    if step.kind == "mul" and len(step.operands()) == 1:
+        return _is_sum(p, step.operands()[0])
+    return step.kind == "sum"
+
+
+@rule("pow")
+def _pow(p, step, out, g):
+    x, n = step.arguments
+    power = p.emit(
+        "power",
+        lambda v, k: v**k,
+        x,
+        n - 1,
+        alternatives=tuple(
+            Alternative(
+                "wrong_power",
+                f"the exponent {k} stands where {n - 1} belongs",
+                lambda v, _, k=k: v**k,
+            )
+            for k in dict.fromkeys((n, n - 2, n + 1, -n, 1 - n))
+            if k != n - 1
+        ),
+    )
+    local = mul(p, power, n, "power")
+    return [(x, mul(p, g, local, "local"))]
+
+
+@rule("where")
+def _where(p, step, out, g):
+    condition, a, b = step.arguments
+    found = []
+    for k, branch in enumerate((a, b)):
+        if isinstance(branch, Ref):
+            mask = p.emit(
+                "condition", (lambda c: c) if k == 0 else (lambda c: ~c), condition, called="mask"
+            )
+            product = mul(p, g, mask, "mask")
+            found.append((branch, unbroadcast(p, product, branch)))
+    return found
+
+
+@rule("sum")
+def _sum(p, step, out, g):
+    return [(step.arguments[0], spread(p, g, step))]
+
+
+@rule("mean")
+def _mean(p, step, out, g):
+    count = math.prod(p.shape(step.arguments[0])[a] for a in step.details["axes"])
+    return [(step.arguments[0], mul(p, spread(p, g, step), 1 / count, "count", count=count))]
+
+
+@rule("var")
+def _var(p, step, out, g):
+    x, axes, correction = step.arguments[0], step.details["axes"], step.details["correction"]
+    count = math.prod(p.shape(x)[a] for a in axes)
+    centred = sub(p, x, mean(p, x, axes, "centre"))
+    scaled = mul(
+        p, mul(p, centred, 2, "power"), 1 / (count - correction), "count", count=count - correction
+    )
+    return [(x, mul(p, spread(p, g, step), scaled, "local"))]
+
+
+@rule("extreme")
+def _extreme(p, step, out, g):
+    x, axes, keep = step.arguments[0], step.details["axes"], step.details["keep"]
+
+    def chosen(v, y):
+        if not keep:
+            for axis in axes:
+                y = y.unsqueeze(axis)
+        hits = (v == y).to(v)
+        return hits / hits.sum(axes, keepdim=True)
+
+    mask = p.emit("condition", chosen, x, out, called="mask")
+    return [(x, mul(p, spread(p, g, step), mask, "mask"))]
+
+
+@rule("mm")
+def _mm(p, step, out, g):
+    a, b = step.arguments
+    left = p.emit("mm", torch.matmul, g, _flipped(p, b), role="operand", operand=b.i)
+    right = p.emit("mm", torch.matmul, _flipped(p, a), g, role="operand", operand=a.i)
+    return [(a, unbroadcast(p, left, a)), (b, unbroadcast(p, right, b))]
+
+
+def _flipped(p: Program, matrix: Ref) -> Ref:
+    rank = p[matrix].dim()
+    order = (*range(rank - 2), rank - 1, rank - 2)
+    return p.emit("permute", lambda x: x.mT, matrix, order=order, role="operand")
+
+
+@rule("pick")
+def _pick(p, step, out, g):
+    source = step.arguments[0]
+    shape = p.shape(source)
+    count = math.prod(shape)
+    function, rest = step.function, step.arguments[1:]
+
+    def places(*others):
+        numbers = torch.arange(count, dtype=torch.float64).reshape(shape)
+        return function(numbers, *others).reshape(-1).long()
+
+    where = p.emit("places", places, *rest)
+
+    def scatter(gradient, index):
+        flat = gradient.new_zeros(count)
+        return flat.index_add(0, index, gradient.reshape(-1)).reshape(shape)
+
+    repeated = bool(p[where].unique().numel() < p[where].numel())
+    return [
+        (
+            source,
+            p.emit(
+                "scatter",
+                scatter,
+                g,
+                where,
+                role="scatter",
+                shape=shape,
+                repeated=repeated,
+                called=step.details.get("called", "pick"),
+            ),
+        )
+    ]
+
+
+@rule("cat")
+def _cat(p, step, out, g):
+    axis, found, start = step.details["axis"], [], 0
+    for part in step.arguments:
+        size = p.shape(part)[axis]
+        narrowed = p.emit(
+            "slice", lambda x, s=start, n=size: x.narrow(axis, s, n), g, called="slice"
+        )
+        found.append((part, narrowed))
+        start += size
+    return found
+
+
+@rule("conv")
+def _conv(p, step, out, g):
+
+    return [
+        (step.arguments[0], signal_gradient(p, step, g)),
+        (step.arguments[1], kernel_gradient(p, step, g)),
+    ]

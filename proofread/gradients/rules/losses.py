@@ -1,0 +1,106 @@
+"""The binary cross-entropy, of logits and of probabilities."""
+
+from __future__ import annotations
+
+import torch
+
+from proofread.gradients.program import Alternative
+from proofread.gradients.rules.core import mul, rule, unbroadcast
+
+
+@rule("bce")
+def _bce(p, step, out, g):
+    z, y = step.arguments
+    probability = p.emit("unary", torch.sigmoid, z, called="sigmoid")
+    difference = p.emit(
+        "sub",
+        lambda a, b: a - b,
+        probability,
+        y,
+        role="target",
+        alternatives=(
+            Alternative(
+                "derivative_at_wrong_point",
+                "sigmoid is applied twice",
+                lambda a, b: torch.sigmoid(a) - b,
+            ),
+            Alternative(
+                "missing_local_derivative", "sigmoid is left out", lambda a, b: torch.logit(a) - b
+            ),
+            Alternative(
+                "applied_twice",
+                "sigmoid's slope is multiplied in as well",
+                lambda a, b: (a - b) * a * (1 - a),
+            ),
+            Alternative(
+                "missing_local_derivative",
+                "the slope of sigmoid is left out",
+                lambda a, b: (a - b) / (a * (1 - a)),
+            ),
+            Alternative(
+                "missing_path",
+                "only the term of the positive targets is there",
+                lambda a, b: b * (a - 1),
+            ),
+            Alternative(
+                "missing_path",
+                "only the term of the negative targets is there",
+                lambda a, b: (1 - b) * a,
+            ),
+            Alternative(
+                "sign_error",
+                "one of the two terms has the wrong sign",
+                lambda a, b: b * (a - 1) - (1 - b) * a,
+            ),
+            Alternative("sign_error", "the target is added", lambda a, b: a + b),
+        ),
+    )
+    return [
+        (z, unbroadcast(p, mul(p, g, difference, "loss"), z)),
+        *([(y, mul(p, g, mul(p, z, -1, "sign"), "loss"))] if p.is_float(y) else []),
+    ]
+
+
+@rule("bce_probability")
+def _bce_probability(p, step, out, g):
+    q, y = step.arguments
+    local = p.emit(
+        "local",
+        lambda a, b: (a - b) / (a * (1 - a)),
+        q,
+        y,
+        called="slope",
+        alternatives=(
+            Alternative(
+                "missing_local_derivative",
+                "the denominator q(1 - q) is left out",
+                lambda a, b: a - b,
+            ),
+            Alternative(
+                "missing_path",
+                "only the term of the positive targets is there",
+                lambda a, b: -b / a,
+            ),
+            Alternative(
+                "missing_path",
+                "only the term of the negative targets is there",
+                lambda a, b: (1 - b) / (1 - a),
+            ),
+            Alternative(
+                "sign_error",
+                "one of the two terms has the wrong sign",
+                lambda a, b: -b / a - (1 - b) / (1 - a),
+            ),
+            Alternative(
+                "derivative_at_wrong_point",
+                "sigmoid is applied to a probability",
+                lambda a, b: torch.sigmoid(a) - b,
+            ),
+            Alternative("missing_target", "the target is not subtracted", lambda a, b: 1 / (1 - a)),
+        ),
+    )
+    odds = p.emit("log_odds", lambda a: torch.log1p(-a) - torch.log(a), q)
+    return [
+        (q, unbroadcast(p, mul(p, g, local, "loss"), q)),
+        *([(y, mul(p, g, odds, "loss"))] if p.is_float(y) else []),
+    ]

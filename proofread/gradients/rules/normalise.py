@@ -1,0 +1,238 @@
+"""Layer, batch, group and RMS norm: an argument scaled by a statistic of its own."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+
+import torch
+
+from proofread.gradients.program import Alternative, Program, Ref
+from proofread.gradients.rules.core import mul, rule, total
+
+
+@rule("normalise")
+def _normalise(p, step, out, g):
+    x, axes = step.arguments[0], step.details["axes"]
+    centred, eps = step.details["centre"], step.details["eps"]
+
+    def rstd(v):
+        c = v - v.mean(axes, keepdim=True) if centred else v
+        return torch.rsqrt(c.square().mean(axes, keepdim=True) + eps)
+
+    scale = p.emit("rstd", rstd, x, called="rstd")
+    count = math.prod(p.shape(x)[a] for a in axes)
+    form = Normalisation(axes, centred, count, count, eps)
+    return [(x, normalise_gradient(p, x, out, g, scale, form))]
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """(x - mean) / sqrt(squares / divisor + eps) over `count` entries, or without the mean."""
+
+    axes: tuple[int, ...]
+    centred: bool
+    count: int
+    divisor: int
+    eps: float
+
+
+def normalise_gradient(
+    p: Program, x: Ref, xhat: Ref, g: Ref, rstd: Ref, form: Normalisation
+) -> Ref:
+    """r (dn - <dn> - xhat <dn xhat>), in the steps of that formula."""
+    axes, centred, count, divisor = form.axes, form.centred, form.count, form.divisor
+    inner = total(p, mul(p, g, xhat, "inner"), axes, True, "stat")
+    inner = mul(p, inner, 1 / divisor, "count", count=divisor)
+    product = mul(p, xhat, inner, "stat_product")
+    if centred:
+        average = mul(p, total(p, g, axes, True, "stat"), 1 / count, "count", count=count)
+    else:
+        average = mul(p, total(p, g, axes, True, "stat"), 0.0, "absent")
+    alternatives = [
+        Alternative(
+            "norm_stats_detached",
+            "the statistics are treated as constants",
+            lambda g, m, t, i, a, r: g,
+        ),
+        Alternative(
+            "norm_var_term_missing",
+            "the path through the variance is left out",
+            lambda g, m, t, i, a, r: g - m,
+        ),
+        Alternative(
+            "sign_error",
+            "the term of the variance has the wrong sign",
+            lambda g, m, t, i, a, r: g - m + t,
+        ),
+        Alternative(
+            "missing_path",
+            "only the terms of the statistics are there",
+            lambda g, m, t, i, a, r: -m - t,
+        ),
+        Alternative(
+            "double_counted",
+            "the term of the variance is subtracted twice",
+            lambda g, m, t, i, a, r: g - m - 2 * t,
+        ),
+        Alternative(
+            "missing_scale_factor",
+            "xhat is left out of the term of the variance",
+            lambda g, m, t, i, a, r: g - m - i,
+        ),
+        Alternative(
+            "missing_upstream",
+            "the upstream is left out of the term of the variance",
+            lambda g, m, t, i, a, r: g - m - a * a.square().mean(axes, keepdim=True),
+        ),
+        *[
+            Alternative(
+                "wrong_power",
+                f"the term of the variance has the factor (1/std)^{1 + k} too often or too rarely",
+                lambda g, m, t, i, a, r, k=k: g - m - t * r**k,
+            )
+            for k in (-2, -1, 1, 2)
+        ],
+        Alternative(
+            "wrong_scale_factor",
+            "the term of the variance is halved",
+            lambda g, m, t, i, a, r: g - m - t / 2,
+        ),
+    ]
+    for other in other_axes(axes, p[x].dim()):
+        alternatives += _over_other_axes(other, axes, centred)
+    if centred:
+        alternatives += [
+            Alternative(
+                "norm_mean_term_missing",
+                "the path through the mean is left out",
+                lambda g, m, t, i, a, r: g - t,
+            ),
+            Alternative(
+                "sign_error",
+                "the term of the mean has the wrong sign",
+                lambda g, m, t, i, a, r: g + m - t,
+            ),
+            Alternative(
+                "sign_error",
+                "both terms of the statistics have the wrong sign",
+                lambda g, m, t, i, a, r: g + m + t,
+            ),
+            Alternative(
+                "double_counted",
+                "the term of the mean is subtracted twice",
+                lambda g, m, t, i, a, r: g - 2 * m - t,
+            ),
+        ]
+    else:
+        alternatives = [
+            Alternative(
+                "norm_var_term_missing",
+                "the path through the mean square is left out",
+                lambda g, m, t, i, a, r: g,
+            ),
+            Alternative(
+                "other_variant",
+                "this subtracts the mean of the upstream, as LayerNorm "
+                "does, but this forward has no mean",
+                lambda g, m, t, i, a, r: g - g.mean(axes, keepdim=True) - t,
+            ),
+            *alternatives,
+        ]
+    bracket = p.emit(
+        "bracket",
+        lambda g, m, t, i, a, r: g - m - t,
+        g,
+        average,
+        product,
+        inner,
+        xhat,
+        rstd,
+        role="bracket",
+        alternatives=tuple(alternatives),
+    )
+    return p.emit(
+        "stat_mul",
+        lambda d, r, g, t: d * r,
+        bracket,
+        rstd,
+        g,
+        product,
+        role="stat",
+        alternatives=(
+            *_other_variance(form),
+            Alternative(
+                "missing_scale_factor", "the factor 1/std is left out", lambda d, r, g, t: d
+            ),
+            Alternative(
+                "wrong_power", "the factor 1/std is there twice", lambda d, r, g, t: d * r * r
+            ),
+            Alternative(
+                "wrong_power", "the factor 1/std is there three times", lambda d, r, g, t: d * r**3
+            ),
+            Alternative(
+                "wrong_power", "multiplied by std where 1/std belongs", lambda d, r, g, t: d / r
+            ),
+            Alternative(
+                "wrong_power",
+                "the root of the variance is left out or taken twice",
+                lambda d, r, g, t: d * r.sqrt(),
+            ),
+            Alternative(
+                "missing_local_derivative",
+                "the derivative of the normalisation is left out",
+                lambda d, r, g, t: g,
+            ),
+            Alternative(
+                "missing_cross_terms",
+                "only the diagonal of the Jacobian is used",
+                lambda d, r, g, t: _norm_diagonal(r, g, p[xhat], centred, count, divisor),
+            ),
+        ),
+    )
+
+
+def _other_variance(form: Normalisation) -> list[Alternative]:
+    """The gradient with the unbiased variance for the biased one, or the reverse."""
+    if form.divisor == 1 or form.count == 1:
+        return []
+    biased = form.divisor == form.count
+    share = form.divisor / (form.count - 1 if biased else form.count)
+
+    def rule(d, r, g, t):
+        scale = torch.rsqrt((r**-2 - form.eps) * share + form.eps)
+        return (d + t - t * share * (scale / r) ** 2) * scale
+
+    variance = "unbiased" if biased else "biased"
+    what = f"this is the gradient with the {variance} variance"
+    return [Alternative("other_variant", what, rule)]
+
+
+def other_axes(axes: tuple[int, ...], rank: int) -> list[tuple[int, ...]]:
+    """Return every set of axes but the given one."""
+    sets = [c for n in range(1, rank + 1) for c in itertools.combinations(range(rank), n)]
+    return [other for other in sets if other != axes]
+
+
+def _over_other_axes(other, axes, centred: bool) -> list[Alternative]:
+    what = f"the averages run over axes {other}, not over {axes}"
+
+    def average(v):
+        return v.mean(other, keepdim=True)
+
+    found = [
+        Alternative("wrong_axis", what, lambda g, m, t, i, a, r: g - m - a * average(g * a)),
+    ]
+    if centred:
+        found += [
+            Alternative(
+                "wrong_axis", what, lambda g, m, t, i, a, r: g - average(g) - a * average(g * a)
+            ),
+            Alternative("wrong_axis", what, lambda g, m, t, i, a, r: g - average(g) - t),
+        ]
+    return found
+
+
+def _norm_diagonal(r, g, xhat, centred, count, divisor):
+    return r * g * (1 - (1 / count if centred else 0) - xhat * xhat / divisor)

@@ -1,0 +1,213 @@
+"""Softmax, its logarithm, and the logarithm of a sum of exponentials."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from proofread.gradients.program import Alternative, Program, Ref
+from proofread.gradients.rules.core import by_autograd, mul, rule, spread, total
+
+
+@rule("logsumexp")
+def _logsumexp(p, step, out, g):
+    x, axes = step.arguments[0], step.details["axes"]
+    if len(axes) > 1:
+        return by_autograd(p, step, out, g)
+    weights = p.emit("softmax", lambda v: torch.softmax(v, axes[0]), x, axis=axes[0])
+    return [(x, mul(p, spread(p, g, step), weights, "local"))]
+
+
+def softmax_product(q: Tensor, g: Tensor, axis: int) -> Tensor:
+    """Softmax's Jacobian at the probabilities q, times g."""
+    return q * (g - (g * q).sum(axis, keepdim=True))
+
+
+@rule("softmax")
+def _softmax(p, step, out, g):
+    return [
+        (step.arguments[0], softmax_gradient(p, step.arguments[0], out, g, step.details["axis"]))
+    ]
+
+
+def softmax_gradient(p: Program, x: Ref, y: Ref, g: Ref, axis: int) -> Ref:
+    """p * (G - sum(G * p)), in the steps of that formula."""
+    weighted = mul(p, g, y, "inner")
+    inner = total(p, weighted, (axis,), True, "cross")
+    difference = p.emit(
+        "sub",
+        lambda a, b: a - b,
+        g,
+        inner,
+        role="cross",
+        alternatives=(
+            Alternative(
+                "missing_cross_terms", "the sum over the other entries is left out", lambda a, b: a
+            ),
+        ),
+    )
+
+    def diagonal(d, probability, gradient, logits):
+        return gradient * probability * (1 - probability)
+
+    def along(other):
+        def rule(d, y, g, z):
+            q = torch.softmax(z, other)
+            return q * (g - (g * q).sum(other, keepdim=True))
+
+        return rule
+
+    return p.emit(
+        "mul3",
+        lambda d, y, g, z: y * d,
+        difference,
+        y,
+        g,
+        x,
+        role="local",
+        called="softmax",
+        alternatives=(
+            *[
+                Alternative(
+                    "wrong_axis", f"softmax runs over axis {other}, not {axis}", along(other)
+                )
+                for other in range(p[x].dim())
+                if other != axis
+            ],
+            Alternative(
+                "missing_cross_terms",
+                "only the diagonal p(1 - p) of softmax's Jacobian is used",
+                diagonal,
+            ),
+            Alternative(
+                "derivative_at_wrong_point",
+                "softmax is applied twice",
+                lambda d, y, g, z: softmax_product(torch.softmax(y, axis), g, axis),
+            ),
+            Alternative(
+                "missing_local_derivative", "softmax's derivative is left out", lambda d, y, g, z: g
+            ),
+            Alternative(
+                "missing_local_derivative", "the factor p is left out", lambda d, y, g, z: d
+            ),
+            Alternative(
+                "applied_twice", "the factor p is multiplied in twice", lambda d, y, g, z: y * y * d
+            ),
+            Alternative(
+                "applied_twice",
+                "softmax's Jacobian is applied twice",
+                lambda d, y, g, z: y * (y * d - (y * d * y).sum(axis, keepdim=True)),
+            ),
+            Alternative(
+                "sign_error", "the sum is added, not subtracted", lambda d, y, g, z: y * (2 * g - d)
+            ),
+            Alternative(
+                "missing_cross_terms",
+                "only the factor -p² of the diagonal is subtracted",
+                lambda d, y, g, z: y * g - y * y,
+            ),
+            Alternative(
+                "other_variant",
+                "this is the rule of log-softmax",
+                lambda d, y, g, z: g - y * g.sum(axis, keepdim=True),
+            ),
+            Alternative(
+                "missing_upstream",
+                "the upstream is left out of the sum",
+                lambda d, y, g, z: y * g - y * y.sum(axis, keepdim=True),
+            ),
+        ),
+    )
+
+
+@rule("log_softmax")
+def _log_softmax(p, step, out, g):
+    return [
+        (
+            step.arguments[0],
+            log_softmax_gradient(p, step.arguments[0], out, g, step.details["axis"]),
+        )
+    ]
+
+
+def log_softmax_gradient(p: Program, x: Ref, y: Ref, g: Ref, axis: int) -> Ref:
+    """G - p * sum(G), in the steps of that formula."""
+    probability = p.emit("softmax", torch.exp, y, called="softmax")
+    inner = total(p, g, (axis,), True, "cross")
+    product = mul(p, probability, inner, "operand")
+    return p.emit(
+        "sub3",
+        lambda g, t, q, z: g - t,
+        g,
+        product,
+        probability,
+        x,
+        role="target",
+        alternatives=(
+            Alternative(
+                "derivative_at_wrong_point",
+                "softmax is applied twice",
+                lambda g, t, q, z: g - torch.softmax(q, axis) * g.sum(axis, keepdim=True),
+            ),
+            Alternative(
+                "derivative_at_wrong_point",
+                "the logits stand where their softmax belongs",
+                lambda g, t, q, z: g - z * g.sum(axis, keepdim=True),
+            ),
+            Alternative(
+                "missing_local_derivative",
+                "the exponentials stand where softmax belongs",
+                lambda g, t, q, z: g - z.exp() * g.sum(axis, keepdim=True),
+            ),
+            *[
+                Alternative(
+                    "wrong_axis",
+                    f"softmax runs over axis {other}, not {axis}",
+                    lambda g, t, q, z, o=other: g - torch.softmax(z, o) * g.sum(axis, keepdim=True),
+                )
+                for other in range(p[x].dim())
+                if other != axis
+            ],
+            Alternative(
+                "missing_cross_terms",
+                "only the diagonal 1 - p is used",
+                lambda g, t, q, z: g * (1 - q),
+            ),
+            Alternative(
+                "other_variant",
+                "this is the rule of softmax",
+                lambda g, t, q, z: q * (g - (g * q).sum(axis, keepdim=True)),
+            ),
+            Alternative(
+                "missing_upstream", "the upstream is left out of the sum", lambda g, t, q, z: g - q
+            ),
+            Alternative(
+                "missing_local_derivative",
+                "log-softmax's derivative is left out",
+                lambda g, t, q, z: g,
+            ),
+            Alternative("sign_error", "one term has the wrong sign", lambda g, t, q, z: g + t),
+            Alternative("sign_error", "one term has the wrong sign", lambda g, t, q, z: -g - t),
+            Alternative(
+                "applied_twice",
+                "softmax's own Jacobian is multiplied in as well",
+                lambda g, t, q, z: q * ((g - t) - ((g - t) * q).sum(axis, keepdim=True)),
+            ),
+            Alternative(
+                "applied_twice",
+                "softmax's slope p(1 - p) is multiplied in as well",
+                lambda g, t, q, z: (g - t) * q * (1 - q),
+            ),
+            Alternative(
+                "missing_path",
+                "the path through the sum of exponentials is left out",
+                lambda g, t, q, z: g,
+            ),
+            Alternative("missing_target", "the target is not subtracted", lambda g, t, q, z: -t),
+            Alternative(
+                "missing_cross_terms",
+                "only the entries of the targets get a gradient",
+                lambda g, t, q, z: torch.where(g != 0, g - t, torch.zeros_like(g)),
+            ),
+        ),
+    )
