@@ -18,8 +18,9 @@ from .check import Formula, _with_orders, one_thread
 from .declare import Declarations, World, draw, read_declarations
 from .documents import Found, read_document
 from .parse import parse
+from .patterns import DIVIDE, HADAMARD, ORDER, is_dots
 from .problem import BadDeclaration, Unreadable
-from .reading import DIVIDE, HADAMARD, ORDER, Reader, _is_dots
+from .reading import Reader
 from .tree import (
     Add,
     Big,
@@ -364,7 +365,7 @@ def _is_condition(inside: tuple[Node, ...]) -> bool:
 def _in_elision(inside: tuple[Node, ...]) -> bool:
     """Numbers beside an ellipsis count its terms."""
     return any(
-        isinstance(part, Add) and any(_is_dots(t.body) for t in part.terms) for part in inside
+        isinstance(part, Add) and any(is_dots(t.body) for t in part.terms) for part in inside
     )
 
 
@@ -375,7 +376,7 @@ def _other_number(text: str) -> str:
 
 
 def _of_sum(node: Add) -> Iterator[tuple[str, Node]]:
-    if any(_is_dots(term.body) for term in node.terms):
+    if any(is_dots(term.body) for term in node.terms):
         return
     for at, term in enumerate(node.terms):
         if term.body is None:
@@ -412,7 +413,7 @@ def _with_side(node: Rel, at: int, side: Node) -> Rel:
 
 def _of_product(node: Product) -> Iterator[tuple[str, Node]]:
     factors = node.factors
-    if any(_is_dots(f.body) for f in factors):
+    if any(is_dots(f.body) for f in factors):
         return
     if any(isinstance(f.body, Mark) or _is_differential(f.body) for f in factors):
         return

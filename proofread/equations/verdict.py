@@ -14,8 +14,9 @@ from . import meaning as m
 from .declare import CONVENTIONS, Declarations, World, name_key
 from .evaluate import Evaluator, Layout
 from .parse import parse
+from .patterns import EQUAL, ORDER, index_nodes, letter_of
 from .problem import BadDeclaration, TooLong, Undefined, Unreadable
-from .reading import EQUAL, ORDER, Reader, letter_of
+from .reading import Reader
 from .tree import (
     Add,
     Big,
@@ -975,15 +976,13 @@ def _key_of(text: str, words) -> tuple[str, str, str]:
 
 
 def _subscript_letters(target: Node, key) -> list[str]:
-    from .reading import _index_nodes
-
     if not isinstance(target, Scripted) or name_key(target) == key:
         return []
     letters = []
     if target.sup is not None and not key[2]:
         letters += [n.base for n in walk(target.sup) if isinstance(n, Name)]
     if target.sub is not None and not key[1]:
-        letters += [n.base for n in _index_nodes(target.sub) if isinstance(n, Name)]
+        letters += [n.base for n in index_nodes(target.sub) if isinstance(n, Name)]
     return letters
 
 
