@@ -14,6 +14,12 @@ from typing import Any, get_args
 from torch import Tensor
 
 from proofread.gradients.diagnose import diagnose
+from proofread.gradients.objects import (
+    forward_of_layer,
+    gradients_of_layer,
+    has_shapes,
+    layers_of,
+)
 from proofread.gradients.report import BOLD, DIM, GREEN, RED, RESET, WIDTH, Diagnosis, wrapped
 from proofread.signatures import SIZES, draw, forward_of, shape_of
 
@@ -99,49 +105,71 @@ class _Exercise:
 
     name: str
     wrt: str
+    forward: Callable
     call: Callable[[dict[str, Tensor], Tensor], Any]
     function: Callable
 
 
 def check(module: ModuleType, snippet: ModuleType | None = None) -> Report:
-    """Test every `grad_*` of a module, and its `backward`, against the snippet of its name.
+    """Test every gradient of a module against the snippet of its name.
 
-    The forward comes from `snippet`, by default `snippets.<name>`; where there is none, from
-    the module itself. Raises LookupError where neither has a forward, or the module no gradient.
+    Tested are its functions `grad_*` and `backward`, and its classes with a `backward` and with
+    shapes in their annotations. The forward comes from `snippet`, by default `snippets.<name>`;
+    where that has none, from the module itself. Raises LookupError where there is no forward or
+    no gradient.
     """
     name = module.__name__.rpartition(".")[2]
-    forward = _forward(module, snippet, name)
-    exercises = list(_exercises(module, forward))
+    snippet = snippet or _snippet(name) or module
+    exercises = [*_of_functions(module, snippet), *_of_layers(module, snippet)]
     if not exercises:
-        raise LookupError(f"{name} has no function named grad_<argument>")
-    return Report(name, [_judged(exercise, forward) for exercise in exercises])
+        raise LookupError(
+            f"{name} has no function named grad_<argument>, and no class with a `backward` "
+            "whose arguments have their shapes annotated"
+        )
+    return Report(name, [_judged(exercise) for exercise in exercises])
 
 
-def _forward(module: ModuleType, snippet: ModuleType | None, name: str) -> Callable:
-    if snippet is None:
-        try:
-            snippet = importlib.import_module(f"snippets.{name}")
-        except ModuleNotFoundError as missing:
-            if missing.name not in ("snippets", f"snippets.{name}"):
-                raise
-            snippet = module
-    return forward_of(snippet)
+def _snippet(name: str) -> ModuleType | None:
+    try:
+        return importlib.import_module(f"snippets.{name}")
+    except ModuleNotFoundError as missing:
+        if missing.name not in ("snippets", f"snippets.{name}"):
+            raise
+        return None
 
 
-def _exercises(module: ModuleType, forward: Callable) -> Iterator[_Exercise]:
+def _of_functions(module: ModuleType, snippet: ModuleType) -> Iterator[_Exercise]:
+    functions = {
+        name: function
+        for name, function in vars(module).items()
+        if (name == "backward" or name.startswith("grad_"))
+        and inspect.isfunction(function)
+        and function.__module__ == module.__name__
+    }
+    if not functions:
+        return
+    forward = forward_of(snippet)
     arguments = list(inspect.signature(forward).parameters)
-    for name, function in vars(module).items():
-        if not inspect.isfunction(function) or function.__module__ != module.__name__:
-            continue
+    for name, function in functions.items():
         if name == "backward":
             yield from _of_backward(function, forward)
-        elif name.startswith("grad_"):
-            matching = [a for a in arguments if re.match(rf"grad_{re.escape(a)}(_|$)", name)]
-            if not matching:
-                raise LookupError(
-                    f"{name} is the gradient of no argument of the forward: {', '.join(arguments)}"
-                )
-            yield _Exercise(name, max(matching, key=len), _caller(function, forward), function)
+            continue
+        matching = [a for a in arguments if re.match(rf"grad_{re.escape(a)}(_|$)", name)]
+        if not matching:
+            raise LookupError(
+                f"{name} is the gradient of no argument of the forward: {', '.join(arguments)}"
+            )
+        wrt = max(matching, key=len)
+        yield _Exercise(name, wrt, forward, _caller(function, forward), function)
+
+
+def _of_layers(module: ModuleType, snippet: ModuleType) -> Iterator[_Exercise]:
+    for layer in layers_of(module):
+        if not has_shapes(layer):
+            continue  # such as a model that takes other layers: there is no data to draw for it
+        forward = forward_of_layer(getattr(snippet, layer.__name__, layer))
+        for wrt, call in gradients_of_layer(layer):
+            yield _Exercise(f"{layer.__name__}, dJ/d{wrt}", wrt, forward, call, layer.backward)
 
 
 def _caller(function: Callable, forward: Callable, position: int | None = None) -> Callable:
@@ -181,26 +209,29 @@ def _of_backward(function: Callable, forward: Callable) -> Iterator[_Exercise]:
             yield _Exercise(
                 f"backward, dJ/d{owners[0]}",
                 owners[0],
+                forward,
                 _caller(function, forward, position),
                 function,
             )
 
 
-def _judged(exercise: _Exercise, forward: Callable) -> Result:
+def _judged(exercise: _Exercise) -> Result:
     takes = _taken(exercise.function)
+    forward = exercise.forward
     try:
         diagnosis = diagnose(exercise.call, forward, draw(forward), wrt=exercise.wrt)
     except (ValueError, TypeError) as error:
         if isinstance(error.__cause__, NotImplementedError):
             return Result(exercise.name, UNWRITTEN, takes)
         said = str(error).replace("backward", exercise.function.__name__, 1).rstrip(".")
-        trouble, diagnosis = _where_it_fits(exercise, forward)
+        trouble, diagnosis = _where_it_fits(exercise)
         return Result(exercise.name, FAILED, takes, diagnosis, f"{said}.{trouble}")
     return Result(exercise.name, RIGHT if diagnosis.ok else WRONG, takes, diagnosis)
 
 
-def _where_it_fits(exercise: _Exercise, forward: Callable) -> tuple[str, Diagnosis | None]:
+def _where_it_fits(exercise: _Exercise) -> tuple[str, Diagnosis | None]:
     """Judge a function that raises on distinct sizes with two of the sizes equal."""
+    forward = exercise.forward
     axes = dict.fromkeys(
         name
         for parameter in inspect.signature(forward, eval_str=True).parameters.values()
@@ -230,15 +261,27 @@ def _taken(function: Callable) -> str:
     """Say what a function takes, with the shapes of the data it is called with."""
     parts = []
     for name, parameter in inspect.signature(function, eval_str=True).parameters.items():
+        if name == "self":
+            continue
         dimensions = getattr(parameter.annotation, "dim_str", None)
         if dimensions is None:
             parts.append(name)
             continue
         try:
-            parts.append(f"{name} ({', '.join(dimensions.split())}), here {_size(parameter)}")
+            parts.append(f"{name} {_axes(dimensions)}, here {_size(parameter)}")
         except (TypeError, ValueError):
-            parts.append(f"{name} ({', '.join(dimensions.split())})")
-    return "; ".join(parts)
+            parts.append(f"{name} {_axes(dimensions)}")
+    return "; ".join(parts) or "nothing"
+
+
+def _axes(dimensions: str) -> str:
+    """Write axes as a tuple of Python: (N, D), or (M,).
+
+    >>> _axes("N D"), _axes("M"), _axes("")
+    ('(N, D)', '(M,)', '()')
+    """
+    names = dimensions.split()
+    return f"({', '.join(names)}{',' * (len(names) == 1)})"
 
 
 def _size(parameter: inspect.Parameter) -> str:

@@ -113,6 +113,86 @@ def test_a_module_with_its_own_forward(exercise, capsys):
     assert "missing_scale_factor" in capsys.readouterr().out
 
 
+LINEAR = """
+class Linear:
+    def __init__(self, W: Float[Tensor, "D M"], b: Float[Tensor, "M"]):
+        self.W, self.b = W, b
+
+    def __call__(self, X: Float[Tensor, "N D"]) -> S:
+        self.X = X
+        return X @ self.W + self.b
+
+    def backward(self, dJ_dZ: S):
+        self.dJ_dW = self.X.T @ dJ_dZ
+        self.dJ_db = dJ_dZ.sum(0)
+        return dJ_dZ @ self.W.T
+"""
+
+# Each line that is changed, and what the printed report says of it.
+CHANGED = {
+    "right": ("", "", ["Linear, dJ/dX: right", "dJ/dW: right", "dJ/db: right", "3 of 3 right"]),
+    "mean": ("dJ_dZ.sum(0)", "dJ_dZ.mean(0)", ["Linear, dJ/dW: right", "extra_mean"]),
+    "axis": ("return dJ_dZ @ self.W.T", "return dJ_dZ @ self.W", ["transposed_operand"]),
+    "not kept": ("self.dJ_db =", "dJ_db =", ["it must leave the gradient by b in self.dJ_db"]),
+    "not written": ("return dJ_dZ @ self.W.T", "raise NotImplementedError", ["not written yet"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CHANGED)
+@pytest.mark.parametrize("name", ["layers", "my_layers"])
+def test_a_class(exercise, capsys, name, case):
+    """With the forward of the snippet of its name, and with its own."""
+    before, after, said = CHANGED[case]
+    status = main(["gradients", exercise(name, LINEAR.replace(before, after))])
+    out = " ".join(capsys.readouterr().out.split())
+    assert status == (0 if case == "right" else 1)
+    assert all(sentence in out for sentence in said), out
+
+
+FUNCTION = """
+class Times(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: S, w: S) -> S:
+        ctx.save_for_backward(x, w)
+        return x * w
+
+    @staticmethod
+    def backward(ctx, dJ_dy):
+        x, w = ctx.saved_tensors
+        return dJ_dy * w, dJ_dy * x
+"""
+IN_TWO = """
+    @staticmethod
+    def forward(x: S, w: S) -> S:
+        return x * w
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*inputs)
+"""
+
+
+@pytest.mark.parametrize("style", ["one", "two"])
+def test_an_autograd_function(exercise, capsys, style):
+    body = "import torch\n" + FUNCTION
+    if style == "two":
+        first, last = FUNCTION.index("    @staticmethod"), FUNCTION.rindex("    @staticmethod")
+        body = "import torch\n" + FUNCTION[:first] + IN_TWO[1:] + "\n" + FUNCTION[last:]
+    assert main(["gradients", exercise("products", body)]) == 0
+    assert "Times, dJ/dw: right" in capsys.readouterr().out
+    swapped = body.replace("return dJ_dy * w, dJ_dy * x", "return dJ_dy * x, dJ_dy * w")
+    assert main(["gradients", exercise("products", swapped)]) == 1
+    assert "wrong_operand" in capsys.readouterr().out
+
+
+def test_a_class_without_shapes_is_not_checked(exercise, capsys):
+    body = (
+        LINEAR + "\n\nclass Model:\n    def __call__(self, X): ...\n    def backward(self): ...\n"
+    )
+    assert main(["gradients", exercise("layers", body)]) == 0
+    assert "Model" not in capsys.readouterr().out
+
+
 def test_progress(exercise, tmp_path, capsys):
     exercise("relu", RIGHT)
     exercise("mse", "def grad_A(A: S, Y: S) -> S:\n    raise NotImplementedError\n")
@@ -134,9 +214,10 @@ def test_progress_without_exercises(tmp_path, capsys):
 def test_snippets_are_right_and_each_has_a_stub(file, monkeypatch):
     monkeypatch.chdir(ROOT)
     module = cli._load(file)
-    if not any(name.startswith("grad_") for name in vars(module)):
-        pytest.skip("no gradient functions")
-    report = check(module)
+    try:
+        report = check(module)
+    except LookupError:
+        pytest.skip("no gradients")
     assert report.ok, str(report)
     stub = check(cli._load(ROOT / "exercises" / file.name))
     assert stub.count("not written yet") == len(stub.results)
