@@ -217,3 +217,82 @@ def kernel_gradient(p: Program, step: Step, g: Ref) -> Ref:
         alternatives=tuple(alternatives),
         called="conv",
     )
+
+
+def transposed_signal_gradient(p: Program, step: Step, g: Ref) -> Ref:
+    """dJ/dx of a transposed convolution, of x's shape: a plain convolution of the gradient."""
+    d = step.details
+
+    def convolve(g, w):
+        zero = [0] * len(d["stride"])
+        return torch.convolution(
+            g, w, None, d["stride"], d["padding"], d["dilation"], False, zero, d["groups"]
+        )
+
+    alternatives = [
+        Alternative(
+            "conv_flip",
+            "the kernel is flipped, although the forward does not flip it",
+            lambda g, w: convolve(g, _turned(w)),
+        ),
+        Alternative(
+            "transposed_operand",
+            "the channel axes of the kernel are swapped",
+            lambda g, w: convolve(g, w.transpose(0, 1)),
+        ),
+        Alternative(
+            "transposed_operand",
+            "the two spatial axes of the kernel are swapped",
+            lambda g, w: convolve(g, w.transpose(-1, -2)),
+        ),
+        Alternative("missing_upstream", "the upstream is left out", _ones_upstream(convolve)),
+    ]
+    return p.emit(
+        "conv_backward",
+        convolve,
+        *(g, step.arguments[1]),
+        role="operand",
+        alternatives=tuple(alternatives),
+        called="conv_transpose",
+    )
+
+
+def transposed_kernel_gradient(p: Program, step: Step, g: Ref) -> Ref:
+    """dJ/dw of a transposed convolution, of w's shape: x takes the place of the gradient."""
+    x, w = step.arguments
+    c = _Convolution(step.details, p.shape(g), p.shape(w))
+
+    def to_kernel(g, x):
+        return c.to_kernel(x, g)
+
+    alternatives = [
+        Alternative(
+            "conv_flip",
+            "the gradient of the kernel comes out flipped",
+            lambda g, x: _turned(to_kernel(g, x)),
+        ),
+        Alternative(
+            "transposed_operand",
+            "the channel axes of the gradient are swapped",
+            lambda g, x: to_kernel(g, x).transpose(0, 1),
+        ),
+        Alternative(
+            "transposed_operand",
+            "the two spatial axes of the gradient are swapped",
+            lambda g, x: to_kernel(g, x).transpose(-1, -2),
+        ),
+        Alternative(
+            "overwrite_not_accumulate",
+            "only the last row of the batch counts",
+            lambda g, x: to_kernel(_last_row(g), x),
+        ),
+        Alternative("missing_upstream", "the upstream is left out", _ones_upstream(to_kernel)),
+    ]
+    return p.emit(
+        "conv_backward",
+        to_kernel,
+        *(g, x),
+        role="operand",
+        alternatives=tuple(alternatives),
+        called="conv_transpose",
+    )

@@ -59,7 +59,7 @@ def diagnose(
     right = trial.right
     shape = tuple(right.shape)
     found = verdict.findings[:MOST]
-    where = locate(trial.yours, right, trial.tolerance)
+    where = locate(trial.yours, right, trial.tolerance) if found else ""
     return Diagnosis(
         ok=not found,
         wrt=wrt,
@@ -68,7 +68,7 @@ def diagnose(
         gradient=right.to(case.dtype),
         yours=trial.yours,
         notes=[*case.notes, *verdict.notes],
-        where=where if found else "",
+        where=where,
     )
 
 

@@ -185,6 +185,8 @@ def _kinks(traced: Program) -> Iterator[tuple[Tensor, str]]:
         bent = step.kind == "unary" and step.details["called"] in ("relu", "abs", "relu6")
         if bent or step.kind == "condition":
             yield x == 0, f"{name} is exactly 0"
+        elif step.details.get("ties") is not None:
+            yield step.details["ties"], f"{name} has the largest value of a window twice"
         elif step.kind == "extreme":
             axes, largest = step.details["axes"], traced.values[i]
             if not step.details["keep"]:

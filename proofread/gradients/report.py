@@ -66,9 +66,9 @@ class Diagnosis:
         )
         shape = tuple(self.gradient.shape)
         if self.ok:
-            lines = [
-                f"{green}✓{reset} gradient by {self.wrt}, {shape}: right (error {self.error:.1e})"
-            ]
+            tied = any(note.label == "tie_convention" for note in self.notes)
+            how = "up to a convention" if tied else f"error {self.error:.1e}"
+            lines = [f"{green}✓{reset} gradient by {self.wrt}, {shape}: right ({how})"]
         else:
             lines = [f"{red}✗ gradient by {self.wrt}, {shape}: wrong{reset}"]
         for k, mistake in enumerate(self.mistakes):
@@ -79,7 +79,9 @@ class Diagnosis:
             lines += wrapped(mistake.explanation, "    ", width=width)
             if k == 0:
                 lines += wrapped(mistake.hint, "    → ", "      ", width)
-        if self.where and not self.ok:
+        # An unexplained mistake has said it already; what only changes its inputs differs nowhere.
+        told = any(self.where[1:-1] in m.explanation for m in self.mistakes)
+        if self.where and not told and not self.where.startswith("0 of"):
             lines += ["", *wrapped(self.where, "  ", width=width)]
         for note in self.notes:
             lines += wrapped(note.text, "  note: ", "        ", width)

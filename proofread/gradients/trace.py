@@ -55,6 +55,10 @@ class Untraceable(Exception):
     """The forward does something that cannot be recorded."""
 
 
+class _ChangedView(Untraceable):
+    """The forward writes into a part of a tensor, such as `y[:, 0] *= 2`."""
+
+
 class _Recorder(TorchDispatchMode):
     def __init__(self, program: Program) -> None:
         super().__init__()
@@ -104,7 +108,7 @@ class _Recorder(TorchDispatchMode):
     def _in_place(self, func, name, args, kwargs):
         target = kwargs.get("out", args[0])
         if not isinstance(target, Tensor) or target._is_view() or self._has_views(target):
-            raise Untraceable(f"{name} changes a view in place")
+            raise _ChangedView(f"{name} changes a view in place")
         plain = getattr(torch.ops.aten, name.rstrip("_"), None)
         random = name in ("bernoulli_", "uniform_", "normal_", "random_", "exponential_")
         ref = None
@@ -154,6 +158,14 @@ def trace(forward: Callable, inputs: Mapping[str, Any], wrt: str) -> Program:
 
     Raises Untraceable where the recorded program does not give the output again.
     """
+    try:
+        return _traced(forward, inputs, wrt)
+    except _ChangedView:
+        # As if each write into a part made a new tensor. Slower, and so not done for all.
+        return _traced(torch.func.functionalize(forward), inputs, wrt)
+
+
+def _traced(forward: Callable, inputs: Mapping[str, Any], wrt: str) -> Program:
     program = Program()
     recorder = _Recorder(program)
     given = {k: v.detach().clone() if isinstance(v, Tensor) else v for k, v in inputs.items()}
@@ -446,6 +458,58 @@ def _stack(p, args, kwargs, result):
     return p.emit("cat", lambda *xs: torch.cat(xs, axis), *parts, axis=axis)
 
 
+@lowers("copy")
+def _copy(p, args, kwargs, result):
+    source = args[1]
+    if p.shape(source) == tuple(result.shape):
+        return source
+    return p.emit("expand", lambda x, s=tuple(result.shape): x.expand(s), source)
+
+
+@lowers("slice_scatter", "select_scatter", "diagonal_scatter", "index_put")
+def _write(p, args, kwargs, result):
+    """A part of a tensor is written: what stays of it, and what is put into its place."""
+    func, x = kwargs["func"], args[0]
+    part, rest = (args[2], (args[1], args[3:])) if "put" in kwargs["name"] else (args[1], args[2:])
+
+    def write(into, values):
+        if "put" not in kwargs["name"]:
+            return func(into, values, *rest)
+        indices, settings = rest
+        indices = [p[i] if isinstance(i, Ref) else i for i in indices]
+        return func(into, indices, values, *settings)
+
+    shape, dtype = tuple(result.shape), result.dtype
+    placed = p.emit(
+        "opaque",
+        lambda v: write(torch.zeros(shape, dtype=dtype), v.to(dtype)),
+        part,
+        called="write",
+    )
+    adds_up = "put" in kwargs["name"] and bool(rest[1] and rest[1][0])
+    if adds_up:
+        return p.emit("add", _plus, x, placed)
+    stays = write(torch.ones(shape, dtype=dtype), torch.zeros_like(p[part], dtype=dtype))
+    fresh = not p.steps[x.i].operands() and p.steps[x.i].kind != "leaf"  # torch.empty, torch.zeros
+    if fresh and not (p[x] * stays).nan_to_num().any():
+        return placed
+    stays = p.leaf(stays, "what is not written", "captured")
+    kept = p.emit("mul", lambda a, b: a.nan_to_num() * b, x, stays)
+    return p.emit("add", _plus, kept, placed)
+
+
+@lowers("avg_pool1d", "avg_pool2d", "avg_pool3d")
+def _avg_pool(p, args, kwargs, result):
+    _, kernel, _, padding, ceil, include, divisor = [*args, *[None] * 7][:7]
+    if ceil or divisor or (padding and any(padding) and include is False):
+        return _opaque(p, args, kwargs, result)  # the count differs from window to window
+    func, rest = kwargs["func"], args[1:]
+    rank = int(kwargs["name"][-2])
+    count = math.prod(kernel) if len(kernel) == rank else kernel[0] ** rank
+    summed = p.emit("opaque", lambda x: func(x, *rest) * count, args[0], called="sum_pool")
+    return p.emit("div", _over, summed, count)
+
+
 @lowers("constant_pad_nd")
 def _pad(p, args, kwargs, result):
     func = kwargs["func"]
@@ -493,9 +557,13 @@ def _batch_norm(p, args, kwargs, result):
     else:
         shape = [-1] + [1] * (rank - 2)
         mean, var = (p.emit("view", lambda v: v.reshape(shape), v) for v in (mean, var))
-        centred = p.emit("sub", _minus, x, mean)
-        deviation = p.emit("unary", torch.sqrt, p.emit("add", _plus, var, eps), called="sqrt")
-        normalised = p.emit("div", _over, centred, deviation)
+        normalised = p.emit(
+            "standardise",
+            lambda v, m, s: (v - m) * torch.rsqrt(s + eps),
+            *(x, mean, var),
+            axes=tuple(a for a in range(rank) if a != 1),
+            eps=eps,
+        )
     return [_per_channel(p, normalised, gamma, beta), None, None]
 
 
@@ -631,7 +699,7 @@ def _convolution(p, args, kwargs, result):
         return torch.convolution(x, w, None, stride, padding, dilation, transposed, args[7], groups)
 
     out = p.emit(
-        "opaque" if transposed else "conv",
+        "conv_transpose" if transposed else "conv",
         convolve,
         x,
         w,
@@ -656,8 +724,32 @@ def _max_pool(p, args, kwargs, result):
     def pick(x):
         return x.flatten(lead).gather(-1, chosen.flatten(lead)).reshape(chosen.shape)
 
-    out = p.emit("pick", pick, args[0], called="max_pool")
+    out = p.emit("pick", pick, args[0], called="max_pool", ties=_ties_of_pool(p, args, result[0]))
     return [out, None]
+
+
+def _ties_of_pool(p: Program, args, largest: Tensor) -> Tensor | None:
+    """Mark every entry that shares the largest value of a window with another entry."""
+    x = p[args[0]]
+    rank = len(args[1])
+    stride, padding, dilation, ceil = [*args[2:], *[None] * 4][:4]
+    if ceil:
+        return None
+    settings = zip(
+        args[1], stride or args[1], padding or [0] * rank, dilation or [1] * rank, strict=True
+    )
+    numbers = torch.arange(x.numel()).reshape(x.shape)
+    values, places = x.to(torch.float64), numbers.to(torch.float64)
+    for axis, (size, step, around, apart) in enumerate(settings, x.dim() - rank):
+        pad = [0, 0] * (values.dim() - 1 - axis) + [around, around]
+        reach = apart * (size - 1) + 1
+        values = F.pad(values, pad, value=-math.inf).unfold(axis, reach, step)[..., ::apart]
+        places = F.pad(places, pad, value=-1).unfold(axis, reach, step)[..., ::apart]
+    hits = values == largest.reshape(*largest.shape, *[1] * rank)
+    tied = hits & (hits.sum(tuple(range(-rank, 0)), keepdim=True) > 1)
+    marked = torch.zeros(x.numel(), dtype=torch.bool)
+    marked[places[tied].long()] = True
+    return marked.reshape(x.shape)
 
 
 @lowers("gelu")

@@ -6,7 +6,12 @@ import math
 
 import torch
 
-from proofread.gradients.convolution import kernel_gradient, signal_gradient
+from proofread.gradients.convolution import (
+    kernel_gradient,
+    signal_gradient,
+    transposed_kernel_gradient,
+    transposed_signal_gradient,
+)
 from proofread.gradients.program import Alternative, Program, Ref
 from proofread.gradients.rules.core import (
     factor_role,
@@ -95,7 +100,7 @@ def _is_sum(p: Program, ref: Ref) -> bool:
     step = p.steps[ref.i]
     if step.kind == "mul" and len(step.operands()) == 1:
         return _is_sum(p, step.operands()[0])
-    return step.kind == "sum"
+    return step.kind == "sum" or step.details.get("called") == "sum_pool"
 
 
 @rule("pow")
@@ -239,4 +244,12 @@ def _conv(p, step, out, g):
     return [
         (step.arguments[0], signal_gradient(p, step, g)),
         (step.arguments[1], kernel_gradient(p, step, g)),
+    ]
+
+
+@rule("conv_transpose")
+def _conv_transpose(p, step, out, g):
+    return [
+        (step.arguments[0], transposed_signal_gradient(p, step, g)),
+        (step.arguments[1], transposed_kernel_gradient(p, step, g)),
     ]

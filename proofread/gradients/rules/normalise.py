@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from proofread.gradients.program import Alternative, Program, Ref
-from proofread.gradients.rules.core import mul, rule, total
+from proofread.gradients.rules.core import by_autograd, mul, rule, total
 
 
 @rule("normalise")
@@ -25,6 +25,36 @@ def _normalise(p, step, out, g):
     count = math.prod(p.shape(x)[a] for a in axes)
     form = Normalisation(axes, centred, count, count, eps)
     return [(x, normalise_gradient(p, x, out, g, scale, form))]
+
+
+@rule("standardise")
+def _standardise(p, step, out, g):
+    """(x - mean) / sqrt(var + eps), by a mean and a variance that are given."""
+    x, _, var = step.arguments
+    axes, eps = step.details["axes"], step.details["eps"]
+
+    def by_its_own(g, scale):
+        c = p[x] - p[x].mean(axes, keepdim=True)
+        r = torch.rsqrt(c.square().mean(axes, keepdim=True) + eps)
+        hat = c * r
+        return r * (g - g.mean(axes, keepdim=True) - hat * (g * hat).mean(axes, keepdim=True))
+
+    scale = p.emit("rstd", lambda v: torch.rsqrt(v + eps), var, called="1/std")
+    scaled = p.emit(
+        "mul",
+        lambda a, b: a * b,
+        *(g, scale),
+        role="operand",
+        alternatives=(
+            Alternative(
+                "other_variant",
+                "this differentiates the statistics of the batch too, as in training; "
+                "the forward takes those it is given",
+                by_its_own,
+            ),
+        ),
+    )
+    return [(x, scaled), *[pair for pair in by_autograd(p, step, out, g) if pair[0] != x]]
 
 
 @dataclass(frozen=True)
