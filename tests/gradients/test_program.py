@@ -89,11 +89,24 @@ def test_records_changes_in_place():
     assert torch.equal(program[program.output], forward(**inputs))
 
 
-def test_refuses_changes_of_a_view():
+def test_records_changes_of_a_view():
     def forward(x):
         y = x * 2
         y[0] += 1
+        y.view(2, 2)[:, 1] *= x[:2]
+        y[torch.tensor([0, 3])] = -x[1:3]
         return y
+
+    x = torch.randn(4)
+    program = trace(forward, {"x": x}, "x")
+    assert torch.equal(program[program.output], forward(x))
+    assert not any(step.kind == "leaf" and not step.name for step in program.steps)
+
+
+def test_refuses_an_output_from_elsewhere():
+    def forward(x):
+        x.mul(2)
+        return 3
 
     with pytest.raises(Untraceable):
         trace(forward, {"x": torch.randn(4)}, "x")
