@@ -8,7 +8,7 @@ from snippets import layers, linear, mse, network, relu
 
 
 def chained(X, W, b, Y):
-    """J and its gradients by W, b and X, from the layers' own functions."""
+    """J and its gradients with respect to W, b and X, from the layers' own functions."""
     Z = linear.linear(X, W, b)
     A = relu.relu(Z)
     dJ_dZ = relu.grad_Z(Z, mse.grad_A(A, Y))

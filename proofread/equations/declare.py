@@ -872,7 +872,7 @@ def _arbitrary(declared: Declarations, namespace: dict, data: dict, made) -> Non
         scalar = next(iter(wanted), "J" if "J" in data else None)
         if output not in data or scalar is None:
             raise BadDeclaration(
-                f"upstream: {name} is the gradient by `{output}`, which neither `symbols` nor "
+                f"upstream: {name} is the gradient with respect to `{output}`, which neither `symbols` nor "
                 "`forward` has"
             )
         try:

@@ -112,7 +112,9 @@ def _by_backward(layer: type, wrt: str, returned: bool) -> Callable[[dict, Tenso
         if returned:
             return result
         if not hasattr(instance, f"dJ_d{wrt}"):
-            raise AttributeError(f"it must leave the gradient by {wrt} in self.dJ_d{wrt}")
+            raise AttributeError(
+                f"it must leave the gradient with respect to {wrt} in self.dJ_d{wrt}"
+            )
         return getattr(instance, f"dJ_d{wrt}")
 
     return gradient

@@ -68,9 +68,11 @@ class Diagnosis:
         if self.ok:
             tied = any(note.label == "tie_convention" for note in self.notes)
             how = "up to a convention" if tied else f"error {self.error:.1e}"
-            lines = [f"{green}✓{reset} gradient by {self.wrt}, {shape}: right ({how})"]
+            lines = [
+                f"{green}✓{reset} gradient with respect to {self.wrt}, shape {shape}: right ({how})"
+            ]
         else:
-            lines = [f"{red}✗ gradient by {self.wrt}, {shape}: wrong{reset}"]
+            lines = [f"{red}✗ gradient with respect to {self.wrt}, shape {shape}: wrong{reset}"]
         for k, mistake in enumerate(self.mistakes):
             lines.append("")
             if k == 1:

@@ -11,7 +11,7 @@ SENTENCES: dict[str, tuple[str, str]] = {
     ),
     "conv_flip": (
         "The kernel, or its gradient, has the wrong spatial orientation: {what}.",
-        "PyTorch's convolution does not flip the kernel; its gradient by the input does.",
+        "PyTorch's convolution does not flip the kernel; its gradient with respect to the input does.",
     ),
     "derivative_at_wrong_point": (
         "The derivative is evaluated at the wrong point: {what}.",

@@ -133,7 +133,7 @@ CHANGED = {
     "right": ("", "", ["Linear, dJ/dX: right", "dJ/dW: right", "dJ/db: right", "3 of 3 right"]),
     "mean": ("dJ_dZ.sum(0)", "dJ_dZ.mean(0)", ["Linear, dJ/dW: right", "extra_mean"]),
     "axis": ("return dJ_dZ @ self.W.T", "return dJ_dZ @ self.W", ["transposed_operand"]),
-    "not kept": ("self.dJ_db =", "dJ_db =", ["it must leave the gradient by b in self.dJ_db"]),
+    "not kept": ("self.dJ_db =", "dJ_db =", ["it must leave the gradient with respect to b in self.dJ_db"]),
     "not written": ("return dJ_dZ @ self.W.T", "raise NotImplementedError", ["not written yet"]),
 }  # fmt: skip
 

@@ -33,7 +33,7 @@ def rule(*kinds: str) -> Callable[[Rule], Rule]:
 def differentiate(
     forward: Program, upstream: Tensor, textbook: dict[int, Callable] | None = None
 ) -> Program:
-    """Return forward and backward as one program, its result the gradient by `wrt`.
+    """Return forward and backward as one program, its result the gradient with respect to `wrt`.
 
     `textbook` maps a forward step to a rule of its own, `rule(program, value, gradient)`,
     which leads back to an earlier value at once and skips the steps between.

@@ -17,7 +17,7 @@ def _unary(p, step, out, g):
 
 
 def unary_gradient(p: Program, name: str, z: Ref, y: Ref, g: Ref, spec: Unary | None = None) -> Ref:
-    """The gradient by z of a function of one variable, `spec` or the one of that name."""
+    """The gradient with respect to z of a function of one variable, `spec` or the one of that name."""
     spec = spec or UNARY[name]
     what = f"the derivative of {name}"
     alternatives = [
