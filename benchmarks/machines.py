@@ -1,0 +1,257 @@
+"""Measure one training step with one process and with two, and count what they send.
+
+    python -m benchmarks.machines [--rounds 15]
+
+Two processes stay alive for the whole measurement, and all forms take turns in them: one
+process with one thread, one with two (the other waits), and two with one thread each. The
+bytes are read from the processes' own sockets. Writes benchmarks/results/machines.json, from
+which the page "The batch over many machines" is made.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import hashlib
+import json
+import os
+import platform
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+# What is measured is the code, not the check of its shapes.
+os.environ.setdefault("JAXTYPING_DISABLE", "1")
+
+import psutil
+import torch
+import torch.distributed as dist
+from tqdm import tqdm
+
+from benchmarks.ladder import processor
+from snippets.machines import all_reduce, mean, part
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks/results/machines.json"
+MEASURED = [
+    ROOT / path
+    for path in (
+        "benchmarks/machines.py",
+        "snippets/machines.py",
+        "snippets/linear.py",
+        "snippets/relu.py",
+    )
+]
+FEATURES, OUTPUTS = 784, 64
+ROWS = (16, 64, 256, 1024, 4096, 16384, 65536)
+MESSAGES = (1, 4, 16, 64)
+COUNTED_STEPS = 20
+
+
+def fingerprint_of(paths: list[Path]) -> str:
+    """Return a hash of the code in the files; comments and docstrings do not count."""
+    code = hashlib.sha256()
+    for path in paths:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            documented = isinstance(node, ast.Module | ast.FunctionDef | ast.ClassDef)
+            if documented and ast.get_docstring(node):
+                node.body = node.body[1:]
+        code.update(ast.dump(tree).encode())
+    return code.hexdigest()
+
+
+def draw(rows: int) -> tuple[torch.Tensor, ...]:
+    """Return X, W, b and Y in float32, the same in every process."""
+    torch.manual_seed(0)
+    X, Y = torch.randn(rows, FEATURES), torch.randn(rows, OUTPUTS)
+    return X, torch.randn(FEATURES, OUTPUTS) / FEATURES**0.5, torch.zeros(OUTPUTS), Y
+
+
+def gradient_bytes() -> int:
+    """Return the size of one step's message: the gradients, S and NM, in float32."""
+    return 4 * (FEATURES * OUTPUTS + OUTPUTS + 2)
+
+
+def one_message_each(*terms: torch.Tensor) -> list[torch.Tensor]:
+    """The same sums as `all_reduce`, by one message for each tensor."""
+    for term in terms:
+        dist.all_reduce(term)
+    return list(terms)
+
+
+def alone(data, threads: int) -> Callable:
+    """Return a step on all rows in the first process; the others have nothing to do."""
+
+    def step() -> None:
+        torch.set_num_threads(threads)
+        if dist.get_rank() == 0:
+            mean(*part(*data))
+
+    return step
+
+
+def together(data, summed: Callable) -> Callable:
+    """Return a step on this process's shard, with one thread."""
+    X, W, b, Y = data
+    rank, processes = dist.get_rank(), dist.get_world_size()
+    X, Y = (T.tensor_split(processes)[rank] for T in (X, Y))
+
+    def step() -> None:
+        torch.set_num_threads(1)
+        mean(*summed(*part(X, W, b, Y)))
+
+    return step
+
+
+def message(count: int) -> Callable:
+    """Return a step that only sends a gradient's bytes, cut into that many messages."""
+    chunks = torch.zeros(gradient_bytes() // 4).tensor_split(count)
+
+    def step() -> None:
+        for chunk in chunks:
+            dist.all_reduce(chunk)
+
+    return step
+
+
+def seconds(step: Callable, repeat: int) -> float:
+    """Return the seconds of one step, the mean of several; all processes begin together."""
+    step()  # threads and caches are as the form leaves them
+    dist.barrier()
+    begin = time.perf_counter()
+    for _ in range(repeat):
+        step()
+    return (time.perf_counter() - begin) / repeat
+
+
+def summary(times: list[float]) -> dict[str, float]:
+    return {"median_s": statistics.median(times), "min_s": min(times), "max_s": max(times)}
+
+
+def ratio(above: list[float], below: list[float]) -> dict[str, float]:
+    """Return the median of the ratios within each round, and their quartiles."""
+    ratios = [a / b for a, b in zip(above, below, strict=True)]
+    low, _, high = statistics.quantiles(ratios, n=4)
+    return {"median": statistics.median(ratios), "low": low, "high": high}
+
+
+def take_turns(forms: dict[str, Callable], repeat: int, rounds: int) -> dict[str, list[float]]:
+    """Time all forms in turn; the first round is not counted."""
+    times = {name: [] for name in forms}
+    for counted in [False] + [True] * rounds:
+        for name, step in forms.items():
+            second = seconds(step, repeat)
+            if counted:
+                times[name].append(second)
+    return times
+
+
+def measure(rounds: int) -> dict:
+    """Return what one of two processes measures; both have to call it."""
+    first = dist.get_rank() == 0
+    batches = {}
+    for rows in tqdm(ROWS, desc="batches", disable=not first):
+        data = draw(rows)
+        forms = {
+            "one_thread": alone(data, 1),
+            "two_threads": alone(data, 2),
+            "two_processes": together(data, all_reduce),
+            "message_each": together(data, one_message_each),
+            "message_alone": message(1),
+        }
+        times = take_turns(forms, max(1, 2048 // rows), rounds)
+        batches[rows] = {name: summary(values) for name, values in times.items()} | {
+            "threads_over_one": ratio(times["one_thread"], times["two_threads"]),
+            "processes_over_one": ratio(times["one_thread"], times["two_processes"]),
+            "one_message_over_each": ratio(times["message_each"], times["two_processes"]),
+        }
+    torch.set_num_threads(1)
+    messages = take_turns({count: message(count) for count in MESSAGES}, 20, rounds)
+    return {
+        "batches": batches,
+        "messages": {count: summary(values) for count, values in messages.items()},
+    }
+
+
+def bytes_sent() -> int:
+    """Return what this process has sent over TCP so far, as the kernel counts it."""
+    total = 0
+    for connection in psutil.Process().net_connections("tcp"):
+        if connection.status != psutil.CONN_ESTABLISHED:
+            continue
+        with socket.socket(fileno=os.dup(connection.fd)) as copy:
+            information = copy.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
+        total += int.from_bytes(information[200:208], sys.byteorder)  # tcpi_bytes_sent
+    return total
+
+
+def count() -> dict[str, float]:
+    """Return the bytes that one process sends in a step: counted, and by the formula."""
+    step = together(draw(64), all_reduce)
+    step()
+    before = bytes_sent()
+    for _ in range(COUNTED_STEPS):
+        step()
+    dist.barrier()
+    sent = torch.tensor((bytes_sent() - before) / COUNTED_STEPS, dtype=torch.float64)
+    dist.all_reduce(sent)
+    processes = dist.get_world_size()
+    return {
+        "counted": sent.item() / processes,
+        "formula": 2 * (processes - 1) / processes * gradient_bytes(),
+    }
+
+
+def launch(processes: int, *arguments: str) -> dict:
+    """Run this module in that many processes, and return what the first one wrote."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "result.json"
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        command += [f"--nproc-per-node={processes}", "-m", "benchmarks.machines", *arguments]
+        command += [f"--write={path}"]
+        # As many threads as the largest form asks for: a process can use fewer.
+        environment = os.environ | {"OMP_NUM_THREADS": "2"}
+        subprocess.run(command, check=True, cwd=ROOT, env=environment, timeout=600)
+        return json.loads(path.read_text())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--count", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--write", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+
+    if options.write:
+        dist.init_process_group("gloo")
+        found = count() if options.count else measure(options.rounds)
+        if dist.get_rank() == 0:
+            options.write.write_text(json.dumps(found))
+        dist.destroy_process_group()
+        return
+
+    result = {
+        "code": fingerprint_of(MEASURED),
+        "features": FEATURES,
+        "outputs": OUTPUTS,
+        "rounds": options.rounds,
+        "gradient_bytes": gradient_bytes(),
+        "processor": processor(),
+        "cores": psutil.cpu_count(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        **launch(2, f"--rounds={options.rounds}"),
+        "bytes": {processes: launch(processes, "--count") for processes in (2, 4)},
+    }
+    RESULTS.write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()
