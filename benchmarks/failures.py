@@ -41,6 +41,7 @@ MEASURED = [
 ]
 STEPS, EVERY, MIDDLE = 3000, 100, 1000
 TIMEOUT = 5
+RESTARTS = 8
 # Nothing below may take longer; a run that does is ended, and raises.
 LIMIT = 180
 # Without it a restarted process can be told the address of the one that was killed.
@@ -49,17 +50,18 @@ OWN_STORE = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
 
 @contextmanager
 def torchrun(
-    processes: int,
-    checkpoint: Path,
-    *launch: str,
-    steps: int = STEPS,
-    seconds: int = TIMEOUT,
-    **variables: str,
+    processes: int, checkpoint: Path, *launch: str, settings: dict | None = None, **variables: str
 ):
-    """Start the script and give its torchrun; whatever is left of it at the end is killed."""
+    """Start the script and give its torchrun; whatever is left of it at the end is killed.
+
+    `launch` are options of torchrun, `settings` those of the script, `variables` the
+    environment's.
+    """
+    chosen = {"checkpoint": checkpoint, "steps": STEPS, "every": EVERY, "timeout": TIMEOUT}
+    chosen |= settings or {}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += [f"--nproc-per-node={processes}", *launch, SCRIPT, f"--checkpoint={checkpoint}"]
-    command += [f"--steps={steps}", f"--every={EVERY}", f"--timeout={seconds}"]
+    command += [f"--nproc-per-node={processes}", *launch, SCRIPT]
+    command += [f"--{name}={value}" for name, value in chosen.items()]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "JAXTYPING_DISABLE": "1"} | variables
     environment["PYTHONPATH"] = str(ROOT)
     pipe = subprocess.PIPE
@@ -69,9 +71,10 @@ def torchrun(
     try:
         yield agent
     finally:
-        for process in [*psutil.Process(agent.pid).children(recursive=True), agent]:
-            process.kill()
-        agent.communicate()
+        if agent.poll() is None:
+            for process in [*psutil.Process(agent.pid).children(recursive=True), agent]:
+                process.kill()
+            agent.communicate()
 
 
 def finish(agent: subprocess.Popen) -> tuple[int, str, str]:
@@ -97,9 +100,9 @@ def worker(agent: subprocess.Popen, rank: int, checkpoint: Path, middle: int) ->
     raise RuntimeError(f"there is no rank {rank}")
 
 
-def run(processes: int, checkpoint: Path, **options) -> str:
+def run(processes: int, checkpoint: Path, settings: dict | None = None) -> str:
     """Run to the end, and return what was printed."""
-    with torchrun(processes, checkpoint, **options) as agent:
+    with torchrun(processes, checkpoint, settings=settings) as agent:
         status, out, error = finish(agent)
     if status:
         raise RuntimeError(error)
@@ -192,7 +195,7 @@ def main() -> None:
         "every": EVERY,
         "timeout": TIMEOUT,
     }
-    with tempfile.TemporaryDirectory() as name, tqdm(total=13, desc="runs") as bar:
+    with tempfile.TemporaryDirectory() as name, tqdm(total=6 + 2 * RESTARTS, desc="runs") as bar:
         folder = Path(name)
 
         def done(value):
@@ -209,7 +212,7 @@ def main() -> None:
         result["differences"] = {p: largest_difference(curves[p], alone) for p in (2, 4)}
         result["killed"] = done(killed(folder, alone))
         own, shared = (
-            [done(restarted(folder, alone, **variables)) for _ in range(3)]
+            [done(restarted(folder, alone, **variables)) for _ in range(RESTARTS)]
             for variables in (OWN_STORE, {})
         )
         result["restarted"] = own[0]

@@ -27,9 +27,8 @@ def mean_of_means(X, W, b, Y):
     return [total / dist.get_world_size() for total in all_reduce(*means)]
 
 
-def lost_shard(X, W, b, Y):
-    kept = slice(0 if dist.get_rank() == 0 else None)
-    return whole(X[kept], W, b, Y[kept])
+def lost_row(X, W, b, Y):
+    return whole(X[:-1], W, b, Y[:-1])
 
 
 def added_twice(X, W, b, Y):
@@ -37,7 +36,7 @@ def added_twice(X, W, b, Y):
     return mean(NM, *all_reduce(*sums))
 
 
-FORMS = {f.__name__: f for f in (whole, in_micro_batches, mean_of_means, lost_shard, added_twice)}
+FORMS = {f.__name__: f for f in (whole, in_micro_batches, mean_of_means, lost_row, added_twice)}
 
 
 def main(folder: Path) -> None:

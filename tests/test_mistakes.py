@@ -147,6 +147,15 @@ PLANTED_ELSEWHERE = {
             "return dJ_dZ @ W.T, X.T @ dJ_dZ, dJ_dZ.mean(0)",
         ),
     ],
+    "machines": [
+        ("2 * (A - Y))", "2 * (A - Y) / Y.numel())"),
+        ("(A - Y).square().sum()", "(A - Y).square().mean()"),
+        ("W.new_tensor(Y.numel())", "W.new_tensor(len(Y))"),
+        ("return S / NM, dS_dW / NM, dS_db / NM", "return S / NM, dS_dW, dS_db"),
+        ("total += term", "total.copy_(term)"),
+        ("total += term", "total += term / len(batches)"),
+        ("[sums.view_as(t) for sums, t in pairs]", "[t - sums.view_as(t) for sums, t in pairs]"),
+    ],
 }
 
 

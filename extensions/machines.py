@@ -1,0 +1,250 @@
+"""What was measured and recorded of training on several processes.
+
+    /// machines | batches
+    ///
+
+shows one of the parts below, from the files that `benchmarks/machines.py` and
+`benchmarks/failures.py` wrote.
+"""
+
+import math
+from collections.abc import Callable
+from xml.etree.ElementTree import Element, SubElement
+
+from markdown.util import AtomicString
+from pymdownx.blocks import BlocksExtension
+from pymdownx.blocks.block import Block
+
+from extensions.measured import read, table, version
+
+
+def milliseconds(time: dict) -> str:
+    """Return a median and its range, to the digits that mean something."""
+    digits = 2 if time["median_s"] < 0.01 else 0
+    median, low, high = (f"{1000 * time[key]:.{digits}f}" for key in ("median_s", "min_s", "max_s"))
+    return f"{median} ms ({low} to {high})"
+
+
+def machine(result: dict) -> str:
+    return f"{result['processor']}, {result['cores']} cores, {version(result['torch'])}."
+
+
+def batches(parent: Element) -> None:
+    result = read("machines")
+    headings = [
+        "Rows",
+        "1 process, 1 thread",
+        "1 process, 2 threads",
+        "2 processes, 1 thread each",
+        "Half of the first, and a message",
+        "1 process over 2",
+    ]
+    rows = []
+    for count, batch in result["batches"].items():
+        expected = batch["one_thread"]["median_s"] / 2 + batch["message_alone"]["median_s"]
+        ratio = batch["processes_over_one"]
+        rows.append(
+            [
+                f"{int(count):,}",
+                milliseconds(batch["one_thread"]),
+                milliseconds(batch["two_threads"]),
+                milliseconds(batch["two_processes"]),
+                f"{1000 * expected:.{2 if expected < 0.01 else 0}f} ms",
+                f"{ratio['median']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f})",
+            ]
+        )
+    caption = (
+        f"One step: forward, backward and the sum over the processes. {result['features']} × "
+        f"{result['outputs']}, float32, {result['gradient_bytes'] / 1e3:.0f} kB of gradients. "
+        f"Medians of {result['rounds']} rounds in which all forms take turns (least to most); the "
+        f"last column is the median of the ratios within a round (quartiles). {machine(result)}"
+    )
+    table(parent, headings, rows, caption)
+
+
+def messages(parent: Element) -> None:
+    result = read("machines")
+    rows = [
+        [count, f"{result['gradient_bytes'] / int(count) / 1e3:.1f} kB", milliseconds(time)]
+        for count, time in result["messages"].items()
+    ]
+    caption = (
+        f"The same {result['gradient_bytes'] / 1e3:.0f} kB, added over 2 processes in one message "
+        f"or cut into many. {result['rounds']} rounds. {machine(result)}"
+    )
+    table(parent, ["Messages", "Each", "Median (least to most)"], rows, caption)
+
+
+def sent(parent: Element) -> None:
+    result = read("machines")
+    rows = [
+        [processes, f"{step['formula']:,.0f}", f"{step['counted']:,.0f}"]
+        for processes, step in result["bytes"].items()
+    ]
+    caption = (
+        "Bytes that one process sends in a step, as the kernel counts them on its sockets (gloo, "
+        f"{version(result['torch'])}). What is more than the formula heads the messages."
+    )
+    table(parent, ["Processes", "By the formula", "Counted"], rows, caption)
+
+
+def curves(parent: Element) -> None:
+    result = read("failures")
+    lost = result["killed"]
+    rows = [
+        [f"{processes} processes", f"{difference:.0e}"]
+        for processes, difference in result["differences"].items()
+    ]
+    rows += [
+        ["2, one killed; then 2", f"{lost['difference_2']:.0e}"],
+        ["2, one killed; then 1", f"{lost['difference_1']:.0e}"],
+        ["2, started again by torchrun", f"{result['restarted']['difference']:.0e}"],
+        ["2, one asleep for a while", f"{result['paused']['difference']:.0e}"],
+    ]
+    caption = (
+        f"Largest difference of J from that of 1 process, over all {result['steps']:,} steps, in "
+        f"float64. J goes from {result['first_loss']:.4f} to {result['last_loss']:.4f}. "
+        f"{version(result['torch'])}, gloo."
+    )
+    table(parent, ["Run", "Largest difference of J"], rows, caption)
+
+
+def transcript(parent: Element, lines: list[str], caption: str) -> None:
+    """Append what was said on the terminal, and a sentence about it."""
+    figure = SubElement(parent, "figure", {"class": "transcript"})
+    SubElement(SubElement(figure, "pre"), "code").text = AtomicString("\n".join(lines))
+    SubElement(figure, "figcaption").text = caption
+
+
+def killed(parent: Element) -> None:
+    lost = read("failures")["killed"]
+    caption = (
+        f"The run ended {lost['seconds']:.1f} s after the kill, with exit status {lost['status']}. "
+        f"Step {lost['saved']:,} was in its checkpoint."
+    )
+    transcript(parent, lost["said"], caption)
+
+
+def resumed(parent: Element) -> None:
+    lines = read("failures")["killed"]["then_2"]
+    transcript(parent, lines, "The same command, once more.")
+
+
+def restarted(parent: Element) -> None:
+    result = read("failures")
+    lines = result["restarted"]["printed"]
+    count = {name: f"{s.count(0)} of {len(s)}" for name, s in result["restarts"].items() if s}
+    caption = (
+        f"Killed after step {result['killed']['saved']:,}, started again by torchrun. With the "
+        f"variable set, {count['own_store']} such runs came to their end; without it, "
+        f"{count['shared_store']}."
+    )
+    transcript(parent, lines, caption)
+
+
+def stopped(parent: Element) -> None:
+    result = read("failures")
+    asleep = result["stopped"]
+    caption = (
+        f"One process stopped for good, with --timeout {result['timeout']}: the run ended after "
+        f"{asleep['seconds']:.0f} s, with exit status {asleep['status']}."
+    )
+    transcript(parent, asleep["said"], caption)
+
+
+WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 640, 300, 48, 14, 128, 44
+
+
+def speedup(parent: Element) -> None:
+    """Draw how many times faster two threads and two processes are, by rows."""
+    result = read("machines")
+    rows = [int(count) for count in result["batches"]]
+    lines = {"2 threads": "threads_over_one", "2 processes": "processes_over_one"}
+    low, high = 1 / 16, 4
+
+    def x(count: float) -> float:
+        share = math.log(count / rows[0]) / math.log(rows[-1] / rows[0])
+        return LEFT + share * (WIDTH - LEFT - RIGHT)
+
+    def y(ratio: float) -> float:
+        share = math.log(ratio / low) / math.log(high / low)
+        return HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)
+
+    figure = SubElement(parent, "figure", {"class": "speedup"})
+    drawing = SubElement(
+        figure,
+        "svg",
+        {
+            "viewBox": f"0 0 {WIDTH} {HEIGHT}",
+            "role": "img",
+            "aria-label": "How many times faster than one thread two threads and two processes "
+            "are, by the rows of the batch; the table has the numbers.",
+        },
+    )
+
+    def line(kind: str, *points: tuple[float, float]) -> None:
+        path = " ".join(f"{a:.1f},{b:.1f}" for a, b in points)
+        SubElement(drawing, "polyline", {"class": kind, "points": path})
+
+    def text(content: str, a: float, b: float, anchor: str, kind: str = "") -> None:
+        place = {"x": f"{a:.1f}", "y": f"{b:.1f}", "text-anchor": anchor, "class": kind}
+        SubElement(drawing, "text", place).text = content
+
+    for ratio in (1 / 16, 1 / 4, 1, 4):
+        line("even" if ratio == 1 else "grid", (LEFT, y(ratio)), (WIDTH - RIGHT, y(ratio)))
+        label = f"{ratio:g}" if ratio >= 1 else f"1/{1 / ratio:g}"
+        text(f"{label} ×", LEFT - 8, y(ratio) + 4, "end")
+    for count in rows:
+        text(f"{count:,}", x(count), HEIGHT - BOTTOM + 18, "middle")
+    text("rows of the batch", (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, "middle")
+    for name, key in lines.items():
+        kind = key.partition("_")[0]
+        batches = result["batches"].values()
+        for count, batch in zip(rows, batches, strict=True):
+            spread = batch[key]
+            line(f"{kind} range", (x(count), y(spread["low"])), (x(count), y(spread["high"])))
+        middle = [batch[key]["median"] for batch in batches]
+        line(kind, *((x(count), y(ratio)) for count, ratio in zip(rows, middle, strict=True)))
+        text(name, WIDTH - RIGHT + 10, y(middle[-1]) + 4, "start", kind)
+    SubElement(figure, "figcaption").text = (
+        "How many times faster than 1 process with 1 thread; the bars are quartiles. "
+        + machine(result)
+    )
+
+
+PARTS: dict[str, Callable[[Element], None]] = {
+    part.__name__: part
+    for part in (
+        batches,
+        messages,
+        sent,
+        curves,
+        killed,
+        resumed,
+        restarted,
+        stopped,
+        speedup,
+    )
+}
+
+
+class MachinesBlock(Block):
+    NAME = "machines"
+    ARGUMENT = True
+
+    def on_validate(self, parent: Element) -> bool:
+        return self.argument in PARTS
+
+    def on_create(self, parent: Element) -> Element:
+        part = SubElement(parent, "div", {"class": "machines"})
+        PARTS[self.argument](part)
+        return part
+
+
+class MachinesExtension(BlocksExtension):
+    def extendMarkdownBlocks(self, md, blocks) -> None:
+        blocks.register(MachinesBlock, self.getConfigs())
+
+
+def makeExtension(**settings) -> MachinesExtension:
+    return MachinesExtension(**settings)
