@@ -152,7 +152,7 @@ def stopped(parent: Element) -> None:
     transcript(parent, asleep["said"], caption)
 
 
-WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 640, 300, 48, 14, 128, 44
+WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 680, 320, 68, 14, 140, 56
 
 
 def speedup(parent: Element) -> None:
@@ -195,7 +195,7 @@ def speedup(parent: Element) -> None:
         label = f"{ratio:g}" if ratio >= 1 else f"1/{1 / ratio:g}"
         text(f"{label} ×", LEFT - 8, y(ratio) + 4, "end")
     for count in rows:
-        text(f"{count:,}", x(count), HEIGHT - BOTTOM + 18, "middle")
+        text(f"{count:,}", x(count), HEIGHT - BOTTOM + 22, "middle")
     text("rows of the batch", (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, "middle")
     for name, key in lines.items():
         kind = key.partition("_")[0]

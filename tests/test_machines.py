@@ -294,6 +294,7 @@ def test_measured_code_is_the_code_of_today(measured):
 
 def test_the_recorded_runs_went_as_the_page_says():
     result = json.loads(failures.RESULTS.read_text())
+    assert (result["steps"], result["every"], result["killed"]["saved"]) == (3000, 100, 1000)
     assert max(result["differences"].values()) < 1e-12
     assert result["killed"]["status"] == result["stopped"]["status"] == 1
     assert result["killed"]["seconds"] < 10
