@@ -15,6 +15,7 @@ from markdown.util import AtomicString
 from pymdownx.blocks import BlocksExtension
 from pymdownx.blocks.block import Block
 
+from extensions import report
 from extensions.measured import read, table, version
 
 
@@ -232,13 +233,13 @@ class MachinesBlock(Block):
     NAME = "machines"
     ARGUMENT = True
 
-    def on_validate(self, parent: Element) -> bool:
-        return self.argument in PARTS
-
     def on_create(self, parent: Element) -> Element:
-        part = SubElement(parent, "div", {"class": "machines"})
-        PARTS[self.argument](part)
-        return part
+        box = SubElement(parent, "div", {"class": "machines"})
+        if part := PARTS.get(self.argument):
+            part(box)
+        else:
+            report.warn(f"machines | {self.argument}", f"no such part; there are {list(PARTS)}")
+        return box
 
 
 class MachinesExtension(BlocksExtension):

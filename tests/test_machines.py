@@ -8,11 +8,13 @@ import signal
 import subprocess
 import sys
 
+import markdown
 import pytest
 import torch
 import torch.distributed as dist
 
 from benchmarks import failures, machines
+from extensions import machines as shown_machines
 from proofread.signatures import draw
 from snippets import network
 from snippets.layers import Linear, Model, Mse, Relu
@@ -40,8 +42,9 @@ def expected(X, W, b, Y):
 def test_micro_batches_are_the_whole_batch(sizes):
     X, W, b, Y = data(11)
     batches = zip(X.split(sizes), Y.split(sizes), strict=True)
-    found = list(mean(*accumulate(batches, W, b)))
-    torch.testing.assert_close(found, expected(X, W, b, Y), **EXACT)
+    sums = accumulate(batches, W, b)
+    torch.testing.assert_close(sums, part(X, W, b, Y), **EXACT)
+    torch.testing.assert_close(list(mean(*sums)), expected(X, W, b, Y), **EXACT)
 
 
 def test_float32_agrees_to_its_rounding():
@@ -309,6 +312,15 @@ def test_the_recorded_runs_went_as_the_page_says():
 def test_what_was_counted_is_the_ring():
     for sent in json.loads(machines.RESULTS.read_text())["bytes"].values():
         assert sent["formula"] <= sent["counted"] < 1.02 * sent["formula"]
+
+
+def test_every_part_is_drawn_and_another_is_a_warning(caplog):
+    for name in shown_machines.PARTS:
+        html = markdown.markdown(f"/// machines | {name}\n///", extensions=["extensions.machines"])
+        assert "<figcaption>" in html, name
+    assert caplog.records == []
+    markdown.markdown("/// machines | batchs\n///", extensions=["extensions.machines"])
+    assert "no such part; there are ['batches'" in caplog.text
 
 
 def test_what_is_shown_of_a_failure_has_no_paths():

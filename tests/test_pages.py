@@ -9,7 +9,9 @@ from tests.shown import sections, shown
 
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 MODULES = [
-    f"{room}/{p.name}" for room in ("snippets", "mistakes") for p in (ROOT / room).glob("*.py")
+    f"{room}/{p.name}"
+    for room in ("snippets", "mistakes", "examples")
+    for p in (ROOT / room).glob("*.py")
 ]
 MODULES = sorted(path for path in MODULES if "__init__" not in path)
 

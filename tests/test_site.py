@@ -144,5 +144,5 @@ def test_the_digits_notebook_ran(site):
 
 
 def test_whole_modules_are_served(site):
-    for name in ("mse", "relu", "linear", "network", "layers"):
+    for name in ("mse", "relu", "linear", "network", "layers", "machines"):
         assert "def " in (site / f"snippets/{name}.py").read_text()
