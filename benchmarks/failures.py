@@ -23,8 +23,7 @@ import psutil
 import torch
 from tqdm import tqdm
 
-from benchmarks.ladder import processor
-from benchmarks.machines import fingerprint_of
+from benchmarks.machines import fingerprint_of, processor
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks/results/failures.json"

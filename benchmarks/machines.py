@@ -4,7 +4,8 @@
 
 Two processes stay alive for the whole measurement, and all forms take turns in them: one
 process with one thread, one with two (the other waits), and two with one thread each. The
-bytes are read from the processes' own sockets. Writes benchmarks/results/machines.json, from
+bytes are read from the processes' own sockets. Micro-batches are timed in one process; their
+peak memory is read in a fresh one for each. Writes benchmarks/results/machines.json, from
 which the page "The batch over many machines" is made.
 """
 
@@ -16,6 +17,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import socket
 import statistics
 import subprocess
@@ -33,8 +35,8 @@ import torch
 import torch.distributed as dist
 from tqdm import tqdm
 
-from benchmarks.ladder import processor
-from snippets.machines import all_reduce, mean, part
+from proofread.signatures import relative_error
+from snippets.machines import accumulate, all_reduce, mean, part
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks/results/machines.json"
@@ -50,6 +52,7 @@ MEASURED = [
 FEATURES, OUTPUTS = 784, 64
 ROWS = (16, 64, 256, 1024, 4096, 16384, 65536)
 MESSAGES = (1, 4, 16, 64)
+MICRO_BATCHES = (16, 256, 4096, 65536)
 COUNTED_STEPS = 20
 
 
@@ -64,6 +67,17 @@ def fingerprint_of(paths: list[Path]) -> str:
                 node.body = node.body[1:]
         code.update(ast.dump(tree).encode())
     return code.hexdigest()
+
+
+def told(path: str, pattern: str) -> str:
+    """Return what Linux tells of this process or machine; ValueError where it does not."""
+    if not (found := re.search(pattern, Path(path).read_text())):
+        raise ValueError(f"{path} has no {pattern!r}")
+    return found[1]
+
+
+def processor() -> str:
+    return told("/proc/cpuinfo", r"model name\s+: (.+)")
 
 
 def draw(rows: int) -> tuple[torch.Tensor, ...]:
@@ -92,6 +106,23 @@ def alone(data, threads: int) -> Callable:
         torch.set_num_threads(threads)
         if dist.get_rank() == 0:
             mean(*part(*data))
+
+    return step
+
+
+def in_micro_batches(data, rows: int) -> tuple[torch.Tensor, ...]:
+    """Return J and its gradients by the whole batch, that many rows at a time."""
+    X, W, b, Y = data
+    return mean(*accumulate(zip(X.split(rows), Y.split(rows), strict=True), W, b))
+
+
+def accumulated(data, rows: int) -> Callable:
+    """Return a step on all rows in the first process, in micro-batches."""
+
+    def step() -> None:
+        torch.set_num_threads(1)
+        if dist.get_rank() == 0:
+            in_micro_batches(data, rows)
 
     return step
 
@@ -173,9 +204,43 @@ def measure(rounds: int) -> dict:
         }
     torch.set_num_threads(1)
     messages = take_turns({count: message(count) for count in MESSAGES}, 20, rounds)
+    data = draw(max(MICRO_BATCHES))
+    micro = take_turns({rows: accumulated(data, rows) for rows in MICRO_BATCHES}, 1, rounds)
     return {
+        "micro_batches": {rows: summary(values) for rows, values in micro.items()},
         "batches": batches,
         "messages": {count: summary(values) for count, values in messages.items()},
+    }
+
+
+def print_peak(rows: int) -> None:
+    """Print by how many bytes micro-batches of that size raise this process's peak memory."""
+    data = draw(max(MICRO_BATCHES))
+    in_micro_batches(draw(16), 16)  # the libraries' own buffers are there before
+    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here on
+    before = told("/proc/self/status", r"VmRSS:\s+(\d+) kB")
+    in_micro_batches(data, rows)
+    print(1024 * (int(told("/proc/self/status", r"VmHWM:\s+(\d+) kB")) - int(before)))
+
+
+def peak_bytes(rows: int) -> int:
+    command = [sys.executable, "-m", "benchmarks.machines", f"--peak-of={rows}"]
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    return int(output.stdout)
+
+
+def errors(rows: int) -> dict[str, float]:
+    """Return how far micro-batches are from the whole batch in float64, relative, by dtype."""
+    exact = [T.double() for T in draw(max(MICRO_BATCHES))]
+    whole = mean(*part(*exact))
+    return {
+        str(dtype).removeprefix("torch."): max(
+            relative_error(found.double(), right)
+            for found, right in zip(
+                in_micro_batches([T.to(dtype) for T in exact], rows), whole, strict=True
+            )
+        )
+        for dtype in (torch.float64, torch.float32)
     }
 
 
@@ -225,9 +290,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--count", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--peak-of", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--write", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
 
+    if options.peak_of:
+        print_peak(options.peak_of)
+        return
     if options.write:
         dist.init_process_group("gloo")
         found = count() if options.count else measure(options.rounds)
@@ -249,6 +318,8 @@ def main() -> None:
         **launch(2, f"--rounds={options.rounds}"),
         "bytes": {processes: launch(processes, "--count") for processes in (2, 4)},
     }
+    for rows, found in result["micro_batches"].items():
+        found |= {"peak_bytes": peak_bytes(int(rows)), "errors": errors(int(rows))}
     RESULTS.write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(result, indent=2))
 

@@ -76,6 +76,33 @@ def messages(parent: Element) -> None:
     table(parent, ["Messages", "Each", "Median (least to most)"], rows, caption)
 
 
+def micro_batches(parent: Element) -> None:
+    result = read("machines")
+    headings = [
+        "Rows at a time",
+        "Median (least to most)",
+        "Peak memory on top of the data",
+        "Error in float64",
+        "Error in float32",
+    ]
+    rows = [
+        [
+            f"{int(count):,}",
+            milliseconds(found),
+            f"{found['peak_bytes'] / 1e6:.1f} MB",
+            f"{found['errors']['float64']:.0e}",
+            f"{found['errors']['float32']:.0e}",
+        ]
+        for count, found in result["micro_batches"].items()
+    ]
+    caption = (
+        f"One step on {rows[-1][0]} rows, {result['features']} × {result['outputs']}, 1 thread; "
+        f"time and memory in float32, {result['rounds']} rounds. The error is the largest of J "
+        f"and its gradients, relative, from the whole batch in float64. {machine(result)}"
+    )
+    table(parent, headings, rows, caption)
+
+
 def sent(parent: Element) -> None:
     result = read("machines")
     rows = [
@@ -218,6 +245,7 @@ PARTS: dict[str, Callable[[Element], None]] = {
     for part in (
         batches,
         messages,
+        micro_batches,
         sent,
         curves,
         killed,

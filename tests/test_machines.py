@@ -5,6 +5,7 @@ import importlib.util
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 
@@ -14,6 +15,7 @@ import torch
 import torch.distributed as dist
 
 from benchmarks import failures, machines
+from extensions import diagnosis
 from extensions import machines as shown_machines
 from proofread.signatures import draw
 from snippets import network
@@ -69,6 +71,12 @@ def test_the_data_is_left_alone():
     before = [T.clone() for T in (X, W, b, Y)]
     accumulate([(X, Y), (X, Y)], W, b)
     torch.testing.assert_close([X, W, b, Y], before, rtol=0, atol=0)
+
+
+def test_the_mean_of_means_sleeps_while_shards_are_even():
+    found = {N: diagnosis.examine("network", "grad_W_mean_of_means", {"N": N}) for N in (5, 6)}
+    assert [mistake.label for mistake in found[5].mistakes] == ["unexplained"]
+    assert found[6].ok
 
 
 # The script, without other processes.
@@ -230,10 +238,28 @@ def same(checkpoint, curve_alone):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("processes", [2, 4])
-def test_the_curve_is_that_of_one_process(processes, curve_alone, tmp_path):
-    failures.run(processes, tmp_path / "run.pt", {"steps": STEPS})
+def test_the_curve_of_four_processes_is_that_of_one(curve_alone, tmp_path):
+    failures.run(4, tmp_path / "run.pt", {"steps": STEPS})
     assert same(tmp_path / "run.pt", curve_alone)
+
+
+@pytest.mark.slow
+def test_two_machines_meet_as_the_page_says(curve_alone, tmp_path):
+    """Two torchruns that know each other by an address only; either can become the first."""
+    with socket.create_server(("localhost", 0)) as free:
+        address = f"localhost:{free.getsockname()[1]}"
+    checkpoint = tmp_path / "run.pt"
+    command = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1"]
+    command += ["--rdzv-backend=c10d", f"--rdzv-endpoint={address}", failures.SCRIPT]
+    command += [f"--checkpoint={checkpoint}", f"--steps={STEPS}"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    both = [subprocess.Popen(command, cwd=ROOT, env=environment) for _ in range(2)]
+    try:
+        assert [machine.wait(timeout=90) for machine in both] == [0, 0]
+    finally:
+        for machine in both:
+            machine.kill()
+    assert same(checkpoint, curve_alone)
 
 
 @pytest.mark.slow
@@ -307,6 +333,27 @@ def test_the_recorded_runs_went_as_the_page_says():
     assert result["restarted"]["status"] == 0 and result["restarted"]["difference"] < 1e-12
     assert result["paused"]["status"] == 0 and result["paused"]["difference"] < 1e-12
     assert result["restarts"]["own_store"] == [0] * failures.RESTARTS
+
+
+def test_the_measurements_are_as_the_page_says():
+    result = json.loads(machines.RESULTS.read_text())
+    batches = {int(rows): batch for rows, batch in result["batches"].items()}
+    largest = batches[max(batches)]
+    assert all(batches[rows]["processes_over_one"]["high"] < 1 for rows in (16, 64, 256))
+    assert largest["processes_over_one"]["median"] > 1.5
+
+    def median(batch, form):
+        return batch[form]["median_s"]
+
+    for rows in (16, 64, 256, 1024):
+        assert median(batches[rows], "two_threads") < median(batches[rows], "two_processes")
+    assert median(largest, "two_processes") < median(largest, "two_threads")
+    messages = result["messages"]
+    assert messages["64"]["median_s"] > 10 * messages["1"]["median_s"]
+    micro = result["micro_batches"]
+    assert micro["16"]["median_s"] > 1.5 * micro["256"]["median_s"]
+    assert micro["256"]["peak_bytes"] < micro["65536"]["peak_bytes"] / 10
+    assert max(found["errors"]["float64"] for found in micro.values()) < 1e-12
 
 
 def test_what_was_counted_is_the_ring():
