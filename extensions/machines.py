@@ -90,8 +90,7 @@ def micro_batches(parent: Element) -> None:
             f"{int(count):,}",
             milliseconds(found),
             f"{found['peak_bytes'] / 1e6:.1f} MB",
-            f"{found['errors']['float64']:.0e}",
-            f"{found['errors']['float32']:.0e}",
+            *(f"{error:.0e}" if error else "0" for error in found["errors"].values()),
         ]
         for count, found in result["micro_batches"].items()
     ]
