@@ -82,7 +82,7 @@ def test_the_mean_of_means_sleeps_while_shards_are_even():
 # The script, without other processes.
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def script():
     spec = importlib.util.spec_from_file_location("digits_script", ROOT / failures.SCRIPT)
     module = importlib.util.module_from_spec(spec)
@@ -226,10 +226,8 @@ MIDDLE = 40
 
 
 @pytest.fixture(scope="module")
-def curve_alone(tmp_path_factory):
-    checkpoint = tmp_path_factory.mktemp("alone") / "run.pt"
-    failures.run(1, checkpoint, {"steps": STEPS})
-    return failures.curve(checkpoint)
+def curve_alone(script):
+    return by_layers(script, STEPS)
 
 
 def same(checkpoint, curve_alone):
@@ -273,7 +271,7 @@ def test_a_killed_process_ends_the_run_and_the_next_run_goes_on(curve_alone, tmp
     assert any("-9" in line and "SIGKILL" in line for line in said[said.index(ROOT_CAUSE) :])
     saved = len(failures.curve(checkpoint))
     assert MIDDLE <= saved < STEPS
-    assert f"first step: {saved}\n" in failures.run(2, checkpoint, SLOW)
+    assert f"first step: {saved}\n" in failures.run(2, checkpoint, {"steps": STEPS})
     assert same(checkpoint, curve_alone)
 
 
