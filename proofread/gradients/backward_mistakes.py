@@ -15,11 +15,11 @@ from proofread.gradients.candidates import (
     TEXTBOOK,
     Candidate,
     Enumeration,
-    axes_said,
     plants,
     reduced,
     shaped,
 )
+from proofread.gradients.naming import axes_said, number
 from proofread.gradients.program import Program, Ref, Step
 from proofread.gradients.rules.normalise import other_axes
 
@@ -28,17 +28,15 @@ from proofread.gradients.rules.normalise import other_axes
 def _mul(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
     """Mistakes in `gradient * factor`, by what the factor is."""
     factor = step.arguments[1]
-    named = e.name(factor) if isinstance(factor, Ref) else f"{factor:.4g}"
-    here = f"at {e.site(i)}"
+    site = e.site(i)
+    said, divides = _factor_said(e, step)
     drop = lambda g, f: shaped(g, f)
     twice = lambda g, f: g * f * f
     if step.role == "count":
         yield from _count(e, i, step)
     elif step.role in ("const", "power"):
         also = ("missing_mean",) if _may_be_count(e, factor) else ()
-        yield e.instead(
-            i, "missing_scale_factor", f"the factor {named} {here} is left out", LOCAL, drop, also
-        )
+        yield e.instead(i, "missing_scale_factor", f"{said} is left out", LOCAL, drop, also)
         # 1/d for 1/sqrt(d) is another constant rather than the same one twice.
         rooted = not isinstance(factor, Ref) and _is_root(factor)
         labels = (
@@ -46,42 +44,49 @@ def _mul(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
             if rooted
             else ("applied_twice", "wrong_scale_factor")
         )
-        yield e.instead(
-            i, labels[0], f"the factor {named} {here} is there twice", LOCAL + 3, twice, labels[1:]
-        )
+        yield e.instead(i, labels[0], f"{said} is there twice", LOCAL + 3, twice, labels[1:])
         yield e.instead(
             i,
             "wrong_scale_factor",
-            f"the factor {named} {here} is inverted",
+            f"your gradient multiplies by {said}, and must divide by it"
+            if divides
+            else f"your gradient divides by {said}, and must multiply by it",
             LOCAL + 2,
             lambda g, f: g / f,
         )
         yield e.instead(
             i,
             "wrong_scale_factor",
-            f"the root of the factor {named} {here} is taken",
+            f"the root of {said} stands where it must stand itself",
             LOCAL + 4,
             lambda g, f: g * abs(f) ** 0.5,
         )
         if step.role == "power":
             yield e.instead(
-                i, "wrong_power", f"the exponent {here} is off", LOCAL + 5, lambda g, f: g * g
+                i,
+                "wrong_power",
+                f"the derivative of {site} has the wrong exponent",
+                LOCAL + 5,
+                lambda g, f: g * g,
             )
             yield e.instead(
                 i,
                 "wrong_scale_factor",
-                f"the factor {named} {here} is off by one",
+                f"the derivative of {site} has the factor {number(factor + 1)}, "
+                f"not {number(factor)}",
                 LOCAL + 5,
                 lambda g, f: g * (f + 1),
             )
     elif step.role == "sign":
-        yield e.instead(i, "sign_error", f"a minus {here} is lost", LOCAL, drop)
+        yield e.instead(
+            i, "sign_error", f"a minus is lost in the derivative of {site}", LOCAL, drop
+        )
     elif step.role == "absent":
         pass
     elif step.role in ("mask", "activation_mask"):
         yield from _mask(e, i, step)
     elif step.role in ("local", "loss"):
-        called = step.details.get("called") or e.site(i)
+        called = site if site.endswith(")") else step.details.get("called", site)
         yield e.instead(
             i, "missing_local_derivative", f"the derivative of {called} is left out", LOCAL, drop
         )
@@ -91,19 +96,30 @@ def _mul(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
         yield e.instead(
             i,
             "applied_twice",
-            "the gradient is multiplied in twice",
+            f"{e.name(step.arguments[0])} is multiplied in twice",
             LOCAL + 1,
             lambda g, f: g * g * f,
         )
         yield e.instead(
             i,
             "wrong_power",
-            f"the derivative of {called} is inverted",
+            f"your gradient divides by the derivative of {called}, and must multiply by it",
             LOCAL + 4,
             lambda g, f: g / f,
         )
     else:
-        yield from _operand(e, i, step, named, here, drop, twice)
+        yield from _operand(e, i, step, said, drop, twice)
+
+
+def _factor_said(e: Enumeration, step: Step) -> tuple[str, bool]:
+    """Name a factor with its place, and tell whether the forward divides by it."""
+    factor = step.arguments[1]
+    about, site = e.p.steps[step.about], e.p.describe(Ref(step.about))
+    if about.kind == "div" and not isinstance(about.arguments[1], Ref) and factor:
+        return f"the divisor {number(about.arguments[1])} of {site}", True
+    named = e.name(factor) if isinstance(factor, Ref) else number(factor)
+    place = "of" if about.kind in ("mul", "div") else "in the derivative of"
+    return f"the factor {named} {place} {site}", False
 
 
 def _may_be_count(e: Enumeration, factor) -> bool:
@@ -115,7 +131,7 @@ def _is_root(factor: float) -> bool:
     return abs(square - round(square)) < 1e-9 and not float(factor).is_integer()
 
 
-def _operand(e, i, step, named, here, drop, twice) -> Iterator[Candidate]:
+def _operand(e, i, step, said, drop, twice) -> Iterator[Candidate]:
     factor = step.arguments[1]
     whole = isinstance(factor, Ref) and e.p.shape(factor) == e.p.shape(step.arguments[0])
     statistic = isinstance(factor, Ref) and (_is_statistic(e.p, factor) or _under_root(e.p, factor))
@@ -127,11 +143,11 @@ def _operand(e, i, step, named, here, drop, twice) -> Iterator[Candidate]:
         also = ("missing_scale_factor",)
     else:
         label, also = "missing_scale_factor", ("missing_local_derivative",)
-    yield e.instead(i, label, f"the factor {named} {here} is left out", LOCAL, drop, also)
+    yield e.instead(i, label, f"{said} is left out", LOCAL, drop, also)
     yield e.instead(
         i,
         "wrong_power" if statistic else "applied_twice",
-        f"the factor {named} {here} is there twice",
+        f"{said} is there twice",
         LOCAL,
         twice,
         ("applied_twice",) if statistic else (),
@@ -140,16 +156,16 @@ def _operand(e, i, step, named, here, drop, twice) -> Iterator[Candidate]:
         yield e.instead(
             i,
             "wrong_power" if statistic or own else "wrong_scale_factor",
-            f"the factor {named} {here} is inverted",
+            f"your gradient divides by {said}, and must multiply by it",
             LOCAL + 2,
             lambda g, f: g / f,
         )
         if statistic:
-            for k, said in ((3, "cubed"), (0.5, "under a root"), (-2, "inverted and squared")):
+            for k, power in ((3, "cubed"), (0.5, "under a root"), (-2, "inverted and squared")):
                 yield e.instead(
                     i,
                     "wrong_power",
-                    f"the statistic {named} {here} is {said}",
+                    f"{said} is {power}, and must not be",
                     LOCAL + 2,
                     lambda g, f, k=k: g * f**k,
                 )
@@ -187,14 +203,14 @@ def _count(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
         factor = float(e.p[factor])
     count = 1 / abs(factor)  # a sum of weights need not be whole
     count = round(count) if abs(count - round(count)) < 1e-6 else count
-    here = f"at {e.site(i)}"
-    yield e.instead(
-        i, "missing_mean", f"the average over {count} {here} is left out", LOCAL, lambda g, f: g
-    )
+    site = e.site(i)
+    plain = e.p.steps[step.about].kind in ("mean", "sum", "div", "var", "mul")
+    share = f"the 1/{number(count)} {'of' if plain else 'in one term of the gradient of'} {site}"
+    yield e.instead(i, "missing_mean", f"{share} is left out", LOCAL, lambda g, f: g)
     yield e.instead(
         i,
         "extra_mean",
-        f"the average over {count} {here} is taken twice",
+        f"{share} is there twice",
         LOCAL,
         lambda g, f: g * f * abs(f),
         ("applied_twice",),
@@ -213,7 +229,8 @@ def _count(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
         yield e.instead(
             i,
             label,
-            f"divides by {other} where the forward averages over {count} {here}",
+            f"your gradient divides by {other} where it must divide by {number(count)}, as "
+            f"{'' if plain else 'one average of '}{site} does",
             LOCAL + (1 if within or beyond else 3),
             lambda g, f, o=other: g * sign / o,
             ("missing_mean",) if within else ("extra_mean", "wrong_mean_count") if beyond else (),
@@ -222,14 +239,13 @@ def _count(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
 
 def _mask(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
     factor = step.arguments[1]
-    here = f"at {e.site(i)}"
+    here = f"of {e.site(i)}"
     activation = step.role == "activation_mask"
-    called = step.details.get("called", "the mask")
     if activation:
         yield e.instead(
             i,
             "missing_local_derivative",
-            f"the derivative of {called} is left out",
+            f"the derivative {here} is left out",
             LOCAL,
             lambda g, f: g,
             ("missing_mask",),
@@ -256,7 +272,7 @@ def _mask(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
         yield e.instead(
             i,
             "applied_twice",
-            f"the mask {here} is applied twice, with its scale",
+            f"the mask {here} is applied twice, and with it its scale",
             LOCAL,
             lambda g, f: g * f * f,
         )
@@ -273,14 +289,14 @@ def _mask(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
     yield e.instead(
         i,
         "wrong_mask",
-        f"the mask {here} looks at the sign of the gradient",
+        f"the mask {here} looks at the sign of {e.name(step.arguments[0])}",
         LOCAL,
         lambda g, f: g * (g > 0),
     )
     yield e.instead(
         i,
         "wrong_mask",
-        f"the mask {here} looks at the sign of the gradient",
+        f"the mask {here} looks at the sign of {e.name(step.arguments[0])}",
         LOCAL + 1,
         lambda g, f: g * (g < 0),
     )
@@ -289,6 +305,10 @@ def _mask(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
         yield e.instead(
             i, "wrong_mask", f"the mask {here} is transposed", LOCAL, lambda g, f: g * f.mT
         )
+    right = f"{e.name(factor)}"
+    if activation:
+        right = f"{e.name(e.p.steps[step.about].operands()[0])} > 0"
+    instead = "" if right.startswith("a value") else f", and must ask {right}"
     for j, value in enumerate(e.p.values[: e.start + 1]):
         if not isinstance(value, Tensor) or tuple(value.shape) != e.p.shape(Ref(i)):
             continue
@@ -299,17 +319,18 @@ def _mask(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
             yield e.instead(
                 i,
                 "wrong_mask",
-                f"another mask is applied {here}",
+                f"the mask {e.name(Ref(j))} is applied where that {here} belongs",
                 SWAP,
                 lambda g, f, v=value: g * v,
             )
             continue
         for said, test in (("> 0", _positive), ("< 0", _negative)):
-            if activation or condition.kind == "condition":
+            # A mask that is open or closed everywhere is no mask.
+            if test(value).unique().numel() > 1 and (activation or condition.kind == "condition"):
                 yield e.plant(
                     i,
                     "wrong_mask",
-                    f"the mask asks {e.name(Ref(j))} {said} {here}",
+                    f"the mask {here} asks {e.name(Ref(j))} {said}{instead}",
                     LOCAL + 1,
                     lambda values, j=j, t=test: values[step.arguments[0].i] * t(values[j]),
                 )
@@ -328,40 +349,48 @@ def _sum(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
     """A reduction in the backward: left out, over other axes, averaged, or only one row."""
     axes, keep = step.details["axes"], step.details["keep"]
     source = step.arguments[0]
-    rank, here = e.p[source].dim(), f"at {e.site(i)}"
+    rank, here = e.p[source].dim(), f"in the gradient of {e.site(i)}"
     count = math.prod(e.p.shape(source)[a] for a in axes)
+    hint = ""
     if step.role == "broadcast":
-        yield from _broadcast_sum(e, i, step, axes, rank, here)
+        yield from _broadcast_sum(e, i, step, axes)
+        shape = e.p.shape(e.p.wrt)
+        hint = f"{e.p.describe(e.p.wrt)} has shape {shape}: sum over the axes along which it is reused."
     if step.kind == "sum":
         yield e.instead(
             i,
             "extra_mean",
-            f"a mean over {count} where a sum belongs {here}",
+            f"your gradient averages over {axes_said(axes)}, and must sum"
+            if step.role == "broadcast"
+            else f"a mean over {axes_said(axes)} stands where a sum belongs {here}",
             LOCAL,
             lambda x: step.function(x) / count,
         )
     for other in other_axes(axes, rank):
         label = "wrong_axis"
+        what = _other_axes_said(other, axes, "" if step.role == "broadcast" else here)
         yield e.instead(
             i,
             label,
-            f"sums over {axes_said(other)} and not over {axes_said(axes)} {here}",
+            what,
             LOCAL,
             lambda x, o=other: reduced(x, step, o, True),
+            hint=hint,
         )
         if not keep or step.role == "broadcast":
             yield e.instead(
                 i,
                 label,
-                f"sums over {axes_said(other)} and not over {axes_said(axes)} {here}",
+                what,
                 LOCAL,
                 lambda x, o=other: reduced(x, step, o, False),
+                hint=hint,
             )
         if step.role == "broadcast" and len(other) == rank:
             yield e.instead(
                 i,
                 label,
-                f"sums over all axes, and not over {axes_said(axes)} only {here}",
+                f"your gradient sums over all axes, and must sum over {axes_said(axes)} only",
                 LOCAL,
                 lambda x: x.sum().expand(step.details["shape"]),
             )
@@ -369,7 +398,8 @@ def _sum(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
             yield e.instead(
                 i,
                 label,
-                f"averages over {axes_said(other)} and does not sum over {axes_said(axes)}",
+                f"your gradient averages over {axes_said(other)}, and must sum over "
+                f"{axes_said(axes)}",
                 LOCAL + 2,
                 lambda x, o=other: x.mean(o),
             )
@@ -377,32 +407,51 @@ def _sum(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
         yield e.instead(
             i,
             "wrong_axis",
-            f"the sum {here} loses its kept dimension",
+            f"the sum {here} loses a dimension: it needs keepdim=True",
             LOCAL + 2,
             lambda x: reduced(x, step, axes, False),
+            hint="Without keepdim, the next operation broadcasts over other axes.",
         )
         yield e.instead(
             i,
             "missing_cross_terms",
-            f"the sum over {axes_said(axes)} {here} is left out",
+            f"the sum over {axes_said(axes)} is left out {here}",
             LOCAL,
             lambda x: x,
             ("missing_broadcast_sum",),
         )
 
 
-def _broadcast_sum(e, i, step, axes, rank, here) -> Iterator[Candidate]:
-    named = e.name(Ref(step.about))
+def _other_axes_said(other: tuple[int, ...], axes: tuple[int, ...], place: str) -> str:
+    """Say which axes a sum runs over, and which it must run over."""
+    if place:
+        return f"the sum {place} runs over {axes_said(other)}, and must run over {axes_said(axes)}"
+    if set(other) < set(axes):
+        return f"your gradient sums over {axes_said(other)} only: sum over {_rest(axes, other)} too"
+    return f"your gradient sums over {axes_said(other)}, and must sum over {axes_said(axes)}"
+
+
+def _rest(axes: tuple[int, ...], some: tuple[int, ...]) -> str:
+    return axes_said(tuple(a for a in axes if a not in some))
+
+
+def _broadcast_sum(e, i, step, axes) -> Iterator[Candidate]:
+    shape = step.details["shape"]
+    operands = [r for r in e.p.steps[step.about].operands() if e.p.shape(r) == shape]
+    named = e.name(operands[-1]) if operands else e.p.describe(e.p.wrt)
+    mine = not operands or operands[-1] == e.p.wrt
+    summed = "your gradient" if mine else f"the gradient with respect to {named}"
+    left_out = f"{summed} is not summed over {axes_said(axes)}"
     yield e.instead(
         i,
         "missing_broadcast_sum",
-        f"the sum over {axes_said(axes)} {here} is left out",
+        left_out,
         LOCAL,
         lambda x: x,
     )
     yield Candidate(
         "missing_broadcast_sum",
-        f"the sum over {axes_said(axes)} {here} is left out",
+        left_out,
         LOCAL + 1,
         (e.tag, i, "returned"),
         e.p,
@@ -414,7 +463,8 @@ def _broadcast_sum(e, i, step, axes, rank, here) -> Iterator[Candidate]:
                 yield e.instead(
                     i,
                     "missing_broadcast_sum",
-                    f"sums over {axes_said(part)} only, not over all of {axes_said(axes)} {here}",
+                    f"{summed} is summed over {axes_said(part)} only: sum over "
+                    f"{_rest(axes, part)} too",
                     LOCAL,
                     lambda x, a=part, k=keep: x.sum(a, keepdim=k),
                 )
@@ -422,9 +472,9 @@ def _broadcast_sum(e, i, step, axes, rank, here) -> Iterator[Candidate]:
         yield e.instead(
             i,
             "overwrite_not_accumulate",
-            f"only the {said} of the {named} uses counts",
+            f"only the {said} use of {named} counts",
             LOCAL,
-            lambda x, k=place: _one_of(x, axes, k).reshape(step.details["shape"]),
+            lambda x, k=place: _one_of(x, axes, k).reshape(shape),
         )
         if len(axes) > 1:
             yield e.instead(
@@ -432,9 +482,7 @@ def _broadcast_sum(e, i, step, axes, rank, here) -> Iterator[Candidate]:
                 "overwrite_not_accumulate",
                 f"only the {said} entry of axis {axes[0]} counts",
                 LOCAL,
-                lambda x, k=place: (
-                    _one_of(x, axes[:1], k).sum(axes, keepdim=True).reshape(step.details["shape"])
-                ),
+                lambda x, k=place: _one_of(x, axes[:1], k).sum(axes, keepdim=True).reshape(shape),
             )
 
 
@@ -448,58 +496,105 @@ def _one_of(x: Tensor, axes, place: int) -> Tensor:
 def _mm(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
     """A matrix product in the backward: transposes, one row only, the sum left out."""
     a, b = step.arguments
-    here = f"at {e.site(i)}"
+    site = e.site(i)
     shape_a, shape_b = e.p.shape(a), e.p.shape(b)
-    named = [e.name(a), e.name(b)]
+    turned = _turned_after(e, i)
     for position, shape in ((0, shape_a), (1, shape_b)):
         if shape[-1] == shape[-2]:
-            said = named[position]
             yield e.reading(
                 i,
                 position,
                 "transposed_operand",
-                f"{said} is transposed, or not, by mistake",
+                transposed_said(e, step.arguments[position], turned),
                 LOCAL,
                 lambda values, r=step.arguments[position]: values[r.i].mT,
+                hint=SQUARE,
             )
     yield e.instead(
         i,
         "transposed_operand",
-        f"the product {here} comes out transposed",
+        "your product comes out transposed"
+        if i == e.p.result.i
+        else f"the product in the gradient of {site} comes out transposed",
         LOCAL,
         lambda x, y: (x @ y).mT,
     )
     yield e.instead(
-        i, "transposed_operand", f"the factors {here} are exchanged", LOCAL, lambda x, y: y @ x
+        i,
+        "transposed_operand",
+        f"the two factors of the product in the gradient of {site} are exchanged",
+        LOCAL,
+        lambda x, y: y @ x,
     )
     inner = shape_a[-1]
     operand = step.details.get("operand", -1)
     summed = operand == e.p.steps[step.about].arguments[0].i if operand >= 0 else False
     if summed:
-        yield from _summed_mm(e, i, inner, here)
+        yield from _summed_mm(e, i, inner, site)
     yield e.instead(
-        i, "extra_mean", f"divides by {inner} {here}", LOCAL, lambda x, y: (x @ y) / inner
+        i,
+        "extra_mean",
+        f"your gradient divides by {inner}, and {site} averages nothing",
+        LOCAL,
+        lambda x, y: (x @ y) / inner,
     )
     yield e.instead(
         i,
         "missing_broadcast_sum",
-        f"the sum of the product {here} is left out",
+        f"the products in the gradient of {site} are not summed",
         LOCAL,
         _unsummed,
     )
     yield e.instead(
         i,
         "missing_broadcast_sum",
-        f"an elementwise product stands for the matrix product {here}",
+        f"a product entry by entry stands where the gradient of {site} has a matrix product",
         SWAP,
         lambda x, y: x * y,
     )
     yield e.instead(
         i,
         "missing_broadcast_sum",
-        f"an elementwise product stands for the matrix product {here}",
+        f"a product entry by entry stands where the gradient of {site} has a matrix product",
         SWAP,
         lambda x, y: x.mT * y,
+    )
+
+
+SQUARE = "The shapes fit either way, for it is square: derive one entry, or try unequal sizes."
+
+
+def _turned_after(e: Enumeration, i: int) -> bool:
+    """Tell whether the result of a product is transposed, as in dK = (Q.T @ dS).T."""
+    for j in range(i + 1, e.p.result.i + 1):
+        step = e.p.steps[j]
+        if Ref(i) in step.operands():
+            if step.kind != "view":
+                return _swaps_last(step)
+            i = j
+    return False
+
+
+def _swaps_last(step: Step) -> bool:
+    order = tuple(step.details.get("order", ()))
+    return step.kind == "permute" and order[-2:] == (len(order) - 1, len(order) - 2)
+
+
+def transposed_said(e: Enumeration, ref: Ref, turned: bool = False) -> str:
+    """Say of an operand whose transposition is wrong what it must be; `turned` as the product."""
+    source, flips = ref, turned
+    while e.p.steps[source.i].kind in ("permute", "view", "expand"):
+        step = e.p.steps[source.i]
+        if step.kind == "permute":
+            if not _swaps_last(step):
+                break
+            flips = not flips
+        source = step.operands()[0]
+    named = e.name(source) if e.carries >> source.i & 1 else f"the factor {e.name(source)}"
+    return (
+        f"{named} must be transposed, and is not"
+        if flips
+        else f"{named} is transposed, and must not be"
     )
 
 
@@ -511,21 +606,23 @@ def _unsummed(x: Tensor, y: Tensor) -> Tensor:
     return products.transpose(0, 1) if x.dim() == 2 else products
 
 
-def _summed_mm(e: Enumeration, i: int, inner: int, here: str) -> Iterator[Candidate]:
+def _summed_mm(e: Enumeration, i: int, inner: int, site: str) -> Iterator[Candidate]:
     blocks = [1, *sorted(k for k in e.sizes if inner % k == 0 and k < inner)]
-    pieces = [("last", slice(-k, None)) for k in blocks] + [("first", slice(k)) for k in blocks]
-    for said, rows in pieces:
+    pieces = [("last", k, slice(-k, None)) for k in blocks]
+    pieces += [("first", k, slice(k)) for k in blocks]
+    for said, size, rows in pieces:
+        counted = f"{size} of the {inner} rows count" if size > 1 else f"of the {inner} rows counts"
         yield e.instead(
             i,
             "overwrite_not_accumulate",
-            f"only the {said} of the {inner} rows count {here}",
+            f"only the {said} {counted} in the gradient of {site}",
             LOCAL,
             lambda x, y, r=rows: x[..., r] @ y[..., r, :],
         )
     yield e.instead(
         i,
         "wrong_axis",
-        f"the rows are summed before the product {here}",
+        f"the rows are summed before the product in the gradient of {site}: the product sums them",
         LOCAL + 2,
         lambda x, y: x.sum(-1, keepdim=True) @ y.sum(-2, keepdim=True),
         ("upstream_collapsed",),
@@ -533,7 +630,8 @@ def _summed_mm(e: Enumeration, i: int, inner: int, here: str) -> Iterator[Candid
     yield e.instead(
         i,
         "wrong_axis",
-        f"the rows are averaged before the product {here}",
+        f"the rows are averaged before the product in the gradient of {site}: the product sums "
+        "them",
         LOCAL + 2,
         lambda x, y: x.mean(-1, keepdim=True) @ y.mean(-2, keepdim=True),
         ("extra_mean",),
@@ -541,7 +639,7 @@ def _summed_mm(e: Enumeration, i: int, inner: int, here: str) -> Iterator[Candid
     yield e.instead(
         i,
         "upstream_collapsed",
-        f"the mean of the input's rows {here} stands for each",
+        f"the mean of the rows stands for each row in the gradient of {site}",
         LOCAL + 3,
         lambda x, y: x.mean(-1, keepdim=True) @ y.sum(-2, keepdim=True),
         ("extra_mean",),
@@ -556,29 +654,43 @@ def _fork(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
     forked = step.details["forked"]
     for position in (0, 1):
         lost, kept = (step.arguments[position], step.arguments[1 - position])
-        label, what, also = _path_label(e, forked, lost, kept)
-        yield e.instead(i, label, what, LOCAL, lambda a, b, k=1 - position: (a, b)[k], also)
+        label, what, also, hint = _path_label(e, forked, lost, kept)
+        yield e.instead(i, label, what, LOCAL, lambda a, b, k=1 - position: (a, b)[k], also, hint)
 
 
-def _path_label(e: Enumeration, forked: int, lost: Ref, kept: Ref) -> tuple[str, str, tuple]:
+def _path_label(e: Enumeration, forked: int, lost: Ref, kept: Ref) -> tuple[str, str, tuple, str]:
     """Name a path that is left out, by where it leads."""
     p = e.p
     here = p.describe(Ref(forked))
     through = p.describe(Ref(p.steps[lost.i].about))
     about_lost, about_kept = p.steps[lost.i].about, p.steps[kept.i].about
     what = f"the path from {here} through {through} is left out"
+    hint = ""
+    if about_lost == about_kept:
+        what = f"one of the two terms of the derivative of {through} is left out"
+    elif is_skip(p, forked, lost):
+        to = p.describe(Ref(p.gradient_of[lost.i]))
+        what = f"the direct path from {here} to {to}, the skip, is left out"
+        hint = "A sum passes its gradient on unchanged, to each of its terms."
     statistic = _statistic_on_path(p, forked, about_lost)
     if statistic == "mean":
-        return "norm_mean_term_missing", what, ("missing_path",)
+        return "norm_mean_term_missing", what, ("missing_path",), hint
     if statistic == "var":
-        return "norm_var_term_missing", what, ("missing_path", "norm_stats_detached")
+        return "norm_var_term_missing", what, ("missing_path", "norm_stats_detached"), hint
     if _meet_in_product(e, about_lost, about_kept):
-        return "missing_product_term", what, ("missing_path",)
+        return "missing_product_term", what, ("missing_path",), hint
     if _is_target_path(p, lost):
-        return "missing_target", what, ("missing_path",)
+        hint = "The entry that the target picks moves the loss too: it needs a gradient of its own."
+        return "missing_target", what, ("missing_path",), hint
     if about_lost == about_kept:  # a + a: the second use is written over the first
-        return "overwrite_not_accumulate", what, ("missing_path",)
-    return "missing_path", what, ("overwrite_not_accumulate",)
+        return "overwrite_not_accumulate", what, ("missing_path",), hint
+    return "missing_path", what, ("overwrite_not_accumulate",), hint
+
+
+def is_skip(p: Program, forked: int, part: Ref) -> bool:
+    """Tell whether a gradient reaches a value straight from a sum that it is a term of."""
+    step = p.steps[p.gradient_of.get(part.i, forked)]
+    return step.kind in ("add", "sub") and Ref(forked) in step.operands()
 
 
 def _meet_in_product(e: Enumeration, first: int, second: int) -> bool:
@@ -639,28 +751,34 @@ def _scales_back(p: Program, statistic: int, source: int) -> bool:
 @plants("sub")
 def _sub(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
     """A difference in a textbook formula: one side left out, or added."""
-    named = [e.name(a) for a in step.arguments]
+    named, here = e.name(step.arguments[1]), f"in the gradient of {e.site(i)}"
     if step.role == "target":
         yield e.instead(
-            i, "missing_target", f"{named[1]} is not subtracted", TEXTBOOK, lambda a, b: a
+            i, "missing_target", f"the target {named} is not subtracted", TEXTBOOK, lambda a, b: a
         )
-        yield e.instead(i, "missing_path", f"only {named[1]} is left", LOCAL, lambda a, b: -b)
+        yield e.instead(
+            i, "missing_path", f"only the target {named} is left", LOCAL, lambda a, b: -b
+        )
     elif step.role == "cross":
         yield e.instead(
             i,
             "missing_path",
-            f"the sum {named[1]} is not subtracted",
+            f"the sum is not subtracted {here}",
             LOCAL,
             lambda a, b: a,
             ("missing_cross_terms",),
         )
-        yield e.instead(i, "missing_path", "only the sum is left", LOCAL, lambda a, b: -b)
+        yield e.instead(i, "missing_path", f"only the sum is left {here}", LOCAL, lambda a, b: -b)
         yield e.instead(
-            i, "sign_error", "the sum is added, not subtracted", TEXTBOOK, lambda a, b: a + b
+            i,
+            "sign_error",
+            f"the sum is added, and must be subtracted, {here}",
+            TEXTBOOK,
+            lambda a, b: a + b,
         )
     elif step.role == "centre":
         yield e.instead(
-            i, "norm_mean_term_missing", "the mean is not subtracted", LOCAL, lambda a, b: a
+            i, "norm_mean_term_missing", f"the mean is not subtracted {here}", LOCAL, lambda a, b: a
         )
 
 
@@ -670,8 +788,8 @@ def _scatter(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
     shape = step.details["shape"]
     if not step.details["repeated"]:
         return
-    called = step.details["called"]
-    what = f"a place that {called} reads more than once keeps only its"
+    site = e.site(i)
+    what = f"an entry that {site} reads more than once keeps only its"
 
     def written(gradient, index, order):
         flat = gradient.new_zeros(math.prod(shape))
@@ -700,7 +818,12 @@ def _scatter(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
         return (sums / uses).reshape(shape)
 
     yield e.instead(
-        i, "extra_mean", "repeated contributions are averaged, not added", LOCAL, averaged
+        i,
+        "extra_mean",
+        f"what comes back to an entry that {site} reads more than once is averaged, and must be "
+        "added",
+        LOCAL,
+        averaged,
     )
 
 
@@ -713,7 +836,7 @@ def _permute(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
     yield e.instead(
         i,
         "transposed_operand",
-        f"the axes {step.details['order']} are not exchanged back at {e.site(i)}",
+        f"the axes of {e.site(i)} are reshaped on the way back, and must be exchanged",
         LOCAL + 1,
         lambda x: x.reshape(shape),
     )
@@ -722,7 +845,7 @@ def _permute(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
 @plants("vjp")
 def _vjp(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
     """A step without a textbook rule."""
-    called = step.details["called"]
+    called = e.site(i)
     if e.p.shape(Ref(i)) != e.p.shape(step.arguments[0]):
         return
     yield e.instead(
@@ -744,7 +867,7 @@ def _vjp(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
         yield e.instead(
             i,
             "missing_cross_terms",
-            f"only the diagonal of {called}'s Jacobian is used",
+            f"only the diagonal of the Jacobian of {called} is used",
             LOCAL,
             lambda g, *rest: _diagonal(step.function, g, rest),
         )

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from proofread.gradients.naming import spelled
 from proofread.gradients.program import Program, Ref, Step, resolve
 
 # A lower rank is said first where several labels fit.
@@ -32,6 +33,7 @@ class Candidate:
     program: Program
     changes: dict[int, Change] = field(repr=False)
     also: tuple[str, ...] = ()
+    hint: str = ""
 
     def gradient(self) -> Tensor | None:
         """Run the program with the mistake; None where the shapes do not fit."""
@@ -76,20 +78,26 @@ class Enumeration:
         yield from self._saved_everywhere()
 
     def plant(
-        self, i: int, label: str, what: str, rank: int, change: Change, also: tuple[str, ...] = ()
+        self,
+        i: int,
+        label: str,
+        what: str,
+        rank: int,
+        change: Change,
+        also: tuple[str, ...] = (),
+        hint: str = "",
     ) -> Candidate:
-        return Candidate(
-            label, what, rank, (self.tag, i, next(self.counter)), self.p, {i: change}, also
-        )
+        key = (self.tag, i, next(self.counter))
+        return Candidate(label, what, rank, key, self.p, {i: change}, also, hint)
 
-    def instead(self, i: int, label, what, rank, function, also=()) -> Candidate:
+    def instead(self, i: int, label, what, rank, function, also=(), hint="") -> Candidate:
         """Plant another function of the same arguments."""
         arguments = self.p.steps[i].arguments
 
         def change(values):
             return function(*[resolve(a, values) for a in arguments])
 
-        return self.plant(i, label, what, rank, change, also)
+        return self.plant(i, label, what, rank, change, also, hint)
 
     def rescaled(self, i, label, what, rank, function, factor, scale) -> Candidate:
         """Plant another factor in a forward step, and the same in the steps of its backward."""
@@ -105,7 +113,9 @@ class Enumeration:
                 candidate.changes[j] = change
         return candidate
 
-    def reading(self, i: int, position: int, label, what, rank, other, also=()) -> Candidate:
+    def reading(
+        self, i: int, position: int, label, what, rank, other, also=(), hint=""
+    ) -> Candidate:
         """Plant another value in the place of one argument; `other` maps values to it."""
         step = self.p.steps[i]
 
@@ -114,14 +124,16 @@ class Enumeration:
             arguments[position] = other(values)
             return step.function(*arguments)
 
-        return self.plant(i, label, what, rank, change, also)
+        return self.plant(i, label, what, rank, change, also, hint)
 
     def name(self, ref: Ref) -> str:
         if ref.i == self.p.upstream.i:
             return "the upstream gradient"
         if self.p.steps[ref.i].phase == "backward" and self.carries >> ref.i & 1:
-            about = self.p.steps[ref.i].about
-            return f"the gradient at {self.p.describe(Ref(about))}"
+            value = self.p.gradient_of.get(ref.i)
+            if value is not None:
+                return f"the gradient with respect to {self.p.describe(Ref(value))}"
+            return f"the gradient at {self.site(ref.i)}"
         return self.p.describe(ref)
 
     def site(self, i: int) -> str:
@@ -134,7 +146,7 @@ class Enumeration:
         yield self.plant(
             i,
             "missing_upstream",
-            "the upstream gradient is not multiplied in",
+            "the upstream gradient is not multiplied in at all",
             LOCAL - 1,
             lambda values: torch.ones_like(values[i]),
         )
@@ -150,7 +162,7 @@ class Enumeration:
                 yield self.plant(
                     i,
                     "upstream_collapsed",
-                    f"{what} stands in for the whole upstream gradient",
+                    f"{what} of the upstream gradient stands in for all of it",
                     LOCAL + (8 if " over " in what else 0),
                     lambda values, f=collapse: f(values[i]).expand_as(values[i]),
                 )
@@ -166,6 +178,7 @@ class Enumeration:
         branches = any(step.kind == "where" for step in path)
         if not branches and any(step.role == "fork" for step in p.steps):
             return  # a value used twice: the other use is what is missing
+        what = "your gradient is the upstream gradient, unchanged"
         roles = {p.steps[i].role for i in self.used if p.steps[i].kind == "mul"}
         if branches:
             labels = ["missing_local_derivative", "missing_mask"]
@@ -178,7 +191,7 @@ class Enumeration:
         yield self.plant(
             p.result.i,
             labels[0],
-            "the upstream gradient is returned as it is",
+            what,
             LOCAL - 2,
             lambda values: values[p.upstream.i] * 1.0,
             tuple(labels[1:]),
@@ -189,10 +202,15 @@ class Enumeration:
             yield self.instead(
                 i,
                 alternative.label,
-                f"at {self.site(i)}, {alternative.what}",
+                self._placed(i, alternative.what),
                 TEXTBOOK,
                 alternative.function,
+                hint=alternative.hint,
             )
+
+    def _placed(self, i: int, what: str) -> str:
+        """Say where, in a sentence that has a place for it."""
+        return what.replace("{site}", self.site(i))
 
     def _detached(self, i: int, step: Step) -> Iterator[Candidate]:
         """No gradient at all goes through this step."""
@@ -221,12 +239,12 @@ class Enumeration:
     def _gradient_read(self, i, step, position, argument) -> Iterator[Candidate]:
         if step.kind in ("view", "permute", "spread", "fork_copy"):
             return
-        here = f"at {self.site(i)}"
+        here = self.site(i)
         yield self.reading(
             i,
             position,
             "missing_upstream",
-            f"the gradient is left out of one factor {here}",
+            f"the term of {here} is not multiplied by {self.name(argument)}",
             LOCAL + 1,
             lambda values: torch.ones_like(values[argument.i]),
         )
@@ -238,7 +256,7 @@ class Enumeration:
                     i,
                     position,
                     "upstream_collapsed",
-                    f"{what} stands in for the whole gradient {here}",
+                    f"{what} of {self.name(argument)} stands in for all of it",
                     LOCAL + 9,
                     lambda values, f=collapse: f(values[argument.i]).expand_as(values[argument.i]),
                 )
@@ -251,7 +269,7 @@ class Enumeration:
                     i,
                     position,
                     "missing_local_derivative",
-                    f"a gradient from before {self.site(argument.i)} is used",
+                    f"the derivative of {self.site(argument.i)} is left out",
                     SWAP + 2,
                     lambda values, j=j: values[j],
                 )
@@ -271,16 +289,17 @@ class Enumeration:
                 i,
                 position,
                 label,
-                f"{self.name(Ref(j))} stands where {named} belongs",
+                f"your gradient uses {self.name(Ref(j))} where {named} belongs",
                 rank,
                 lambda values, j=j, like=argument.i: values[j].to(values[like].dtype),
+                hint=self.swap_hint(step, argument.i, j),
             )
         if len(shape) >= 2 and shape[-1] == shape[-2] and step.kind in ("mul", "mul3"):
             yield self.reading(
                 i,
                 position,
                 "transposed_operand",
-                f"{named} is transposed",
+                f"the factor {named} is transposed, and must not be",
                 LOCAL,
                 lambda values: values[argument.i].mT,
             )
@@ -303,6 +322,22 @@ class Enumeration:
         if squashed and Ref(wrong) in made_of.operands():
             return "derivative_at_wrong_point", LOCAL
         return "wrong_operand", SWAP
+
+    def swap_hint(self, step: Step, right: int, wrong: int) -> str:
+        """Say where the right one of two tensors comes from."""
+        made_of = self.p.steps[right]
+        if made_of.kind == "unary" and Ref(wrong) in made_of.operands():
+            called = spelled(made_of.details["called"])
+            return f"The forward uses the output of {called} there, and not its input."
+        if self.p.steps[wrong].kind == "unary" and Ref(right) in self.p.steps[wrong].operands():
+            called = spelled(self.p.steps[wrong].details["called"])
+            return f"The forward uses the input of {called} there, and not its output."
+        kind = self.p.steps[step.about].kind
+        return {
+            "div": "For a / b, the gradient of a holds 1 / b, and the gradient of b holds -a / b².",
+            "mm": "For A @ B, the gradient of A holds B, and the gradient of B holds A.",
+            "mul": "For a * b, the gradient of a holds b, and the gradient of b holds a.",
+        }.get(kind, "")
 
     def _saved_everywhere(self) -> Iterator[Candidate]:
         """One saved tensor, replaced by another in every step of one rule or of the backward."""
@@ -350,11 +385,12 @@ class Enumeration:
         )
         return Candidate(
             label,
-            f"{self.name(Ref(wrong))} stands where {self.name(Ref(right))} belongs",
+            f"your gradient uses {self.name(Ref(wrong))} where {self.name(Ref(right))} belongs",
             SWAP + 1,
             (self.tag, "everywhere", right, wrong),
             self.p,
             changes,
+            hint=self.swap_hint(self.p.steps[min(steps)], right, wrong),
         )
 
     def _counterfactual(self, i: int, step: Step) -> Iterator[Candidate]:
@@ -371,17 +407,17 @@ def _first(t: Tensor) -> Tensor:
 ENTRYWISE = ("add", "sub", "mul", "div", "pow", "unary", "where", "condition", "cast")
 COLLAPSIBLE = ("mul", "mul3", "mm", "stat_mul", "conv_backward", "scatter", "vjp")
 COLLAPSES: tuple[tuple[str, Callable[[Tensor], Tensor]], ...] = (
-    ("its mean", lambda t: t.mean()),
-    ("its first element", _first),
-    ("its sum", lambda t: t.sum()),
-    ("its last element", lambda t: t.reshape(-1)[-1]),
-    ("its largest element", lambda t: t.max()),
-    ("its first row", lambda t: t[:1]),
-    ("its mean over the rows", lambda t: t.mean(0, keepdim=True)),
-    ("its mean over the last axis", lambda t: t.mean(-1, keepdim=True)),
-    ("its first column", lambda t: t[..., :1]),
-    ("its sum over the last axis", lambda t: t.sum(-1, keepdim=True)),
-    ("its norm", lambda t: t.norm()),
+    ("the mean", lambda t: t.mean()),
+    ("the first element", _first),
+    ("the sum", lambda t: t.sum()),
+    ("the last element", lambda t: t.reshape(-1)[-1]),
+    ("the largest element", lambda t: t.max()),
+    ("the first row", lambda t: t[:1]),
+    ("the mean over the rows", lambda t: t.mean(0, keepdim=True)),
+    ("the mean over the last axis", lambda t: t.mean(-1, keepdim=True)),
+    ("the first column", lambda t: t[..., :1]),
+    ("the sum over the last axis", lambda t: t.sum(-1, keepdim=True)),
+    ("the norm", lambda t: t.norm()),
 )
 
 Planter = Callable[[Enumeration, int, Step], Iterator[Candidate]]
@@ -405,16 +441,12 @@ def reduced(x: Tensor, step: Step, axes, keep: bool) -> Tensor:
     return x.mean(axes, keepdim=keep) if step.kind == "mean" else x.sum(axes, keepdim=keep)
 
 
-def axes_said(axes: tuple[int, ...]) -> str:
-    return f"axis {axes[0]}" if len(axes) == 1 else f"axes {axes}"
-
-
 def _detached_label(e: Enumeration, i: int) -> tuple[str, str, tuple]:
     """Name a gradient that is cut at a backward step, by the forward value it belongs to."""
     p = e.p
     about = p.steps[i].about
     through = p.describe(Ref(about))
-    what = f"the path through {through} is left out"
+    what = f"no gradient goes through {through}"
     if p.steps[about].kind == "var":
         return "norm_var_term_missing", what, ("missing_path", "norm_stats_detached")
     return "missing_path", what, ()

@@ -7,6 +7,12 @@ from torch import Tensor
 
 from proofread.gradients.program import Alternative, Program, Ref, Step
 
+LACKING = "the upstream gradient is not multiplied in at all"
+ORIENTATION = (
+    "Slid over the padded upstream gradient, the kernel must be flipped along every spatial axis; "
+    "added up window by window, dx[window] += g * w, or passed to conv_transpose, it must not."
+)
+
 
 def _spatial(w: Tensor) -> list[int]:
     return list(range(2, w.dim()))
@@ -105,45 +111,48 @@ def _ones_upstream(f):
 def signal_gradient(p: Program, step: Step, g: Ref) -> Ref:
     """dJ/dx, of x's shape: the windows' contributions, accumulated."""
     c = _of(p, step)
+    kernel = p.describe(step.arguments[1])
     alternatives = [
         Alternative(
             "conv_flip",
-            "the kernel is flipped where it is not to be, or not flipped",
+            f"the kernel {kernel} has the wrong orientation in the gradient of {{site}}",
             lambda g, w: c.to_signal(g, w.flip(_spatial(w))),
+            hint=ORIENTATION,
         ),
         *[
             Alternative(
                 "conv_flip",
-                "the kernel is flipped along one axis only",
+                f"the kernel {kernel} has the wrong orientation along one of its axes",
                 lambda g, w, a=a: c.to_signal(g, w.flip(a)),
+                hint=ORIENTATION,
             )
             for a in _spatial(p[step.arguments[1]])
             if p[step.arguments[1]].dim() > 3
         ],
         Alternative(
             "transposed_operand",
-            "the channel axes of the kernel are swapped",
+            f"the two channel axes of the kernel {kernel} are exchanged",
             lambda g, w: c.to_signal(g, w.transpose(0, 1)),
         ),
         Alternative(
             "transposed_operand",
-            "the channel axes of the kernel are swapped, and it is flipped",
+            f"the two channel axes of the kernel {kernel} are exchanged, and it is flipped",
             lambda g, w: c.to_signal(g, w.transpose(0, 1).flip(_spatial(w))),
         ),
         Alternative(
             "transposed_operand",
-            "the two spatial axes of the kernel are swapped",
+            f"the two spatial axes of the kernel {kernel} are exchanged",
             lambda g, w: c.to_signal(g, w.transpose(-1, -2)),
         ),
         Alternative(
             "overwrite_not_accumulate",
-            "windows that overlap are written over each other",
+            "the windows of {site} overlap, and each is written over those before",
             c.signal_overwritten,
         ),
-        Alternative("missing_upstream", "the upstream is left out", _ones_upstream(c.to_signal)),
+        Alternative("missing_upstream", LACKING, _ones_upstream(c.to_signal)),
         Alternative(
             "overwrite_not_accumulate",
-            "only the last channel of the output counts",
+            "only the last output channel of {site} counts",
             lambda g, w: c.to_signal(g[:, -1:], w[-1:]),
         ),
     ]
@@ -166,38 +175,38 @@ def kernel_gradient(p: Program, step: Step, g: Ref) -> Ref:
     alternatives = [
         Alternative(
             "conv_flip",
-            "the gradient of the kernel comes out flipped",
+            "your gradient comes out flipped, and must not be",
             lambda g, x: _turned(c.to_kernel(g, x)),
         ),
         Alternative(
             "transposed_operand",
-            "the channel axes of the gradient are swapped",
+            "the two channel axes of your gradient are exchanged",
             lambda g, x: c.to_kernel(g, x).transpose(0, 1),
         ),
         Alternative(
             "transposed_operand",
-            "the two spatial axes of the gradient are swapped",
+            "the two spatial axes of your gradient are exchanged",
             lambda g, x: c.to_kernel(g, x).transpose(-1, -2),
         ),
         Alternative(
             "overwrite_not_accumulate",
-            "only the last row of the batch counts",
+            "only the last sample of the batch counts",
             lambda g, x: c.to_kernel(_last_row(g), x),
         ),
         Alternative(
             "overwrite_not_accumulate",
-            "only the last position of the output counts",
+            "only the last position of the output of {site} counts",
             lambda g, x: c.to_kernel(c.only_last_position(g), x),
         ),
         Alternative(
             "overwrite_not_accumulate",
-            "only the last row and position count",
+            "only the last sample and position of the output of {site} count",
             lambda g, x: c.to_kernel(_last_row(c.only_last_position(g)), x),
         ),
-        Alternative("missing_upstream", "the upstream is left out", _ones_upstream(c.to_kernel)),
+        Alternative("missing_upstream", LACKING, _ones_upstream(c.to_kernel)),
         Alternative(
             "wrong_axis",
-            "the sum over the batch is taken too early",
+            "the sum over the batch is taken before the product, and must come after it",
             lambda g, x: (
                 c.to_kernel(
                     g.sum(0, keepdim=True).expand_as(g), x.sum(0, keepdim=True).expand_as(x)
@@ -222,6 +231,7 @@ def kernel_gradient(p: Program, step: Step, g: Ref) -> Ref:
 def transposed_signal_gradient(p: Program, step: Step, g: Ref) -> Ref:
     """dJ/dx of a transposed convolution, of x's shape: a plain convolution of the gradient."""
     d = step.details
+    kernel = p.describe(step.arguments[1])
 
     def convolve(g, w):
         zero = [0] * len(d["stride"])
@@ -232,20 +242,20 @@ def transposed_signal_gradient(p: Program, step: Step, g: Ref) -> Ref:
     alternatives = [
         Alternative(
             "conv_flip",
-            "the kernel is flipped, although the forward does not flip it",
+            f"the kernel {kernel} is flipped, and must not be",
             lambda g, w: convolve(g, _turned(w)),
         ),
         Alternative(
             "transposed_operand",
-            "the channel axes of the kernel are swapped",
+            f"the two channel axes of the kernel {kernel} are exchanged",
             lambda g, w: convolve(g, w.transpose(0, 1)),
         ),
         Alternative(
             "transposed_operand",
-            "the two spatial axes of the kernel are swapped",
+            f"the two spatial axes of the kernel {kernel} are exchanged",
             lambda g, w: convolve(g, w.transpose(-1, -2)),
         ),
-        Alternative("missing_upstream", "the upstream is left out", _ones_upstream(convolve)),
+        Alternative("missing_upstream", LACKING, _ones_upstream(convolve)),
     ]
     return p.emit(
         "conv_backward",
@@ -268,25 +278,25 @@ def transposed_kernel_gradient(p: Program, step: Step, g: Ref) -> Ref:
     alternatives = [
         Alternative(
             "conv_flip",
-            "the gradient of the kernel comes out flipped",
+            "your gradient comes out flipped, and must not be",
             lambda g, x: _turned(to_kernel(g, x)),
         ),
         Alternative(
             "transposed_operand",
-            "the channel axes of the gradient are swapped",
+            "the two channel axes of your gradient are exchanged",
             lambda g, x: to_kernel(g, x).transpose(0, 1),
         ),
         Alternative(
             "transposed_operand",
-            "the two spatial axes of the gradient are swapped",
+            "the two spatial axes of your gradient are exchanged",
             lambda g, x: to_kernel(g, x).transpose(-1, -2),
         ),
         Alternative(
             "overwrite_not_accumulate",
-            "only the last row of the batch counts",
+            "only the last sample of the batch counts",
             lambda g, x: to_kernel(_last_row(g), x),
         ),
-        Alternative("missing_upstream", "the upstream is left out", _ones_upstream(to_kernel)),
+        Alternative("missing_upstream", LACKING, _ones_upstream(to_kernel)),
     ]
     return p.emit(
         "conv_backward",

@@ -12,11 +12,10 @@ from torch import Tensor
 
 from proofread.gradients import experiments, intake
 from proofread.gradients.compare import relative_error
-from proofread.gradients.report import Diagnosis, Note, locate, mistake, note
+from proofread.gradients.readings import said
+from proofread.gradients.report import Diagnosis, Note, locate, note
 from proofread.gradients.search import explain
-from proofread.gradients.values import Finding
-
-MOST = 3  # explanations that are said
+from proofread.gradients.values import Finding, be
 
 
 @dataclass
@@ -57,13 +56,12 @@ def diagnose(
         verdict = _judge(case, case.trial(case.inputs, case.upstream))
     trial = verdict.trial
     right = trial.right
-    shape = tuple(right.shape)
-    found = verdict.findings[:MOST]
-    where = locate(trial.yours, right, trial.tolerance) if found else ""
+    mistakes = said(verdict.findings, trial.problem.traced, wrt, tuple(right.shape))
+    where = locate(trial.yours, right, trial.tolerance, wrt) if mistakes else ""
     return Diagnosis(
-        ok=not found,
+        ok=not mistakes,
         wrt=wrt,
-        mistakes=[mistake(f.label, f.what, wrt, shape) for f in found],
+        mistakes=mistakes,
         error=relative_error(trial.yours, right),
         gradient=right.to(case.dtype),
         yours=trial.yours,
@@ -102,9 +100,11 @@ def _judge(case: intake.Case, trial: experiments.Trial) -> _Verdict:
     if not findings:
         findings = experiments.behaviour(case, trial)
     if not findings:
-        where = locate(trial.yours, trial.right, trial.tolerance).rstrip(".")
+        where = locate(trial.yours, trial.right, trial.tolerance, case.wrt).rstrip(".")
         label = "unexplained" if trial.yours.shape == trial.right.shape else "wrong_shape"
-        findings = [Finding(label, where[0].lower() + where[1:], 99)]
+        if label == "unexplained":
+            where = f"your gradient is wrong, and I don't know why: {where[0].lower()}{where[1:]}"
+        findings = [Finding(label, where, 99)]
     return _Verdict([*findings, *changed], [], trial)
 
 
@@ -113,9 +113,23 @@ def _plain_trouble(trial: experiments.Trial) -> list[Finding]:
     yours, right = trial.yours, trial.right
     bad = ~yours.isfinite()
     if bad.any():
-        return [Finding("not_finite", f"{int(bad.sum())} of {bad.numel()} entries", 0)]
+        return [
+            Finding(
+                "not_finite",
+                f"of the {bad.numel()} entries of your gradient, {int(bad.sum())} {be(int(bad.sum()))} "
+                "not finite",
+                0,
+            )
+        ]
     if yours.shape == right.shape and not yours.any() and right.any():
-        return [Finding("all_zero", f"the largest entry is {float(right.abs().max()):.4g}", 0)]
+        return [
+            Finding(
+                "all_zero",
+                "your gradient is 0 everywhere; the largest entry of the right one is "
+                f"{float(right.abs().max()):.4g}",
+                0,
+            )
+        ]
     return []
 
 
@@ -126,7 +140,7 @@ def _changed(trial: experiments.Trial) -> list[Finding]:
     return [
         Finding(
             "inputs_changed",
-            f"{names} {'is' if len(trial.changed) == 1 else 'are'} not what it was before the call",
+            f"your backward changes {names} in place",
             90,
         )
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -102,7 +102,7 @@ def repeated(case: Case, trial: Trial) -> list[Finding]:
         return [
             Finding(
                 "stale_gradient",
-                "called twice on the same data, it returns another result the second time",
+                "called again on the same data, your function returns another result",
                 0,
             )
         ]
@@ -111,13 +111,13 @@ def repeated(case: Case, trial: Trial) -> list[Finding]:
         return [
             Finding(
                 "wrong_mask",
-                "called twice on the same data, it masks other entries: the mask is drawn anew",
+                "called again on the same data, your function masks other entries: it draws a "
+                "new mask",
                 0,
             )
         ]
-    return [
-        Finding("stale_gradient", "called twice on the same data, it returns another result", 0)
-    ]
+    what = "called again on the same data, your function returns another result"
+    return [Finding("stale_gradient", what, 0)]
 
 
 def explained(case: Case, trial: Trial) -> list[Finding]:
@@ -143,9 +143,7 @@ def told_apart(
         kept = [f for f in findings if f.label in ranks]
         # A size written as a number makes any gradient wrong at other sizes: no evidence.
         if kept and (not resize or kept[0].rank < VAGUE):
-            findings = ordered(
-                [Finding(f.label, f.what, max(f.rank, ranks[f.label].rank)) for f in kept]
-            )
+            findings = ordered([replace(f, rank=max(f.rank, ranks[f.label].rank)) for f in kept])
     return findings
 
 
@@ -214,18 +212,24 @@ def behaviour(case: Case, trial: Trial) -> list[Finding]:
     if zero is None or double is None:
         return []
     if same(double, trial.yours, tolerance):
-        return [Finding("missing_upstream", "it does not change with the upstream gradient", 70)]
+        return [
+            Finding(
+                "missing_upstream", "your gradient does not change with the upstream gradient", 70
+            )
+        ]
     if same(double, 4 * trial.yours, tolerance):
         return [
             Finding(
-                "applied_twice", "doubling the upstream gradient makes it four times as large", 70
+                "applied_twice",
+                "twice the upstream gradient gives four times the result, which must double",
+                70,
             )
         ]
     if zero.abs().max() > tolerance * trial.yours.abs().max():
         return [
             Finding(
                 "missing_upstream",
-                "it is not 0 where the upstream gradient is 0: one term lacks it",
+                "your gradient is not 0 where the upstream gradient is 0: one term lacks it",
                 71,
             )
         ]
@@ -233,6 +237,10 @@ def behaviour(case: Case, trial: Trial) -> list[Finding]:
         level = run(torch.full_like(g, float(g.mean())))
         if level is not None and same(level, trial.yours, tolerance):
             return [
-                Finding("upstream_collapsed", "it depends on the mean of the upstream only", 72)
+                Finding(
+                    "upstream_collapsed",
+                    "your gradient depends on nothing but the mean of the upstream gradient",
+                    72,
+                )
             ]
     return []

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from proofread.gradients.backward_mistakes import SQUARE, transposed_said
 from proofread.gradients.candidates import (
     COUNTERFACTUAL,
     FORWARDS,
@@ -18,14 +19,14 @@ from proofread.gradients.candidates import (
     SWAP,
     Candidate,
     Enumeration,
-    axes_said,
     plants,
     reduced,
     shaped,
 )
+from proofread.gradients.naming import axes_said, number
 from proofread.gradients.program import Program, Ref, Step, resolve
 from proofread.gradients.rules.normalise import other_axes
-from proofread.gradients.unary import UNARY
+from proofread.gradients.unary import UNARY, mistaken
 
 
 @plants("mul", into=FORWARDS)
@@ -43,11 +44,12 @@ def _forward_mul(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
             label = "missing_scale_factor"
         if factor == -1:
             label = "sign_error"
-        said = f"the factor of {e.p.describe(Ref(i))}"
+        named = e.name(factor) if isinstance(factor, Ref) else number(factor)
+        said = f"the factor {named} of {e.p.describe(Ref(i))}"
         yield e.rescaled(
             i,
             label,
-            f"differentiates a forward without {said}",
+            f"a minus is lost in {e.p.describe(Ref(i))}" if factor == -1 else f"{said} is left out",
             COUNTERFACTUAL,
             lambda a, b, k=kept: shaped((a, b)[k], (a, b)[1 - k]),
             factor,
@@ -56,7 +58,7 @@ def _forward_mul(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
         yield e.rescaled(
             i,
             "wrong_scale_factor",
-            f"{said} is inverted",
+            f"your gradient divides by {said}, and must multiply by it",
             COUNTERFACTUAL + 2,
             lambda a, b, k=kept: (a, b)[k] / (a, b)[1 - k],
             factor,
@@ -78,12 +80,14 @@ def _forward_div(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
     divisor = step.arguments[1]
     if isinstance(divisor, Ref) and (e.active >> divisor.i & 1 or e.p[divisor].numel() > 1):
         return
-    said = f"the divisor of {e.p.describe(Ref(i))}"
+    named = e.name(divisor) if isinstance(divisor, Ref) else number(divisor)
+    said = f"the divisor {named} of {e.p.describe(Ref(i))}"
+    multiplied = f"your gradient multiplies by {said}, and must divide by it"
     plans = (
-        ("missing_scale_factor", f"differentiates a forward without {said}", lambda b: 1.0),
-        ("wrong_scale_factor", f"multiplies by {said}", lambda b: b),
-        ("wrong_scale_factor", f"squares {said}", lambda b: 1 / b**2),
-        ("wrong_scale_factor", f"takes the root of {said}", lambda b: abs(b) ** -0.5),
+        ("missing_scale_factor", f"{said} is left out", lambda b: 1.0),
+        ("wrong_scale_factor", multiplied, lambda b: b),
+        ("wrong_scale_factor", f"{said} is there twice", lambda b: 1 / b**2),
+        ("wrong_scale_factor", f"the root of {said} stands in its place", lambda b: abs(b) ** -0.5),
     )
     for label, what, scale in plans:
         candidate = e.instead(i, label, what, COUNTERFACTUAL, lambda a, b, s=scale: a * s(b))
@@ -105,7 +109,7 @@ def _is_mask(value: Tensor) -> bool:
 
 @plants("where", into=FORWARDS)
 def _forward_where(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
-    said = f"the mask at {e.p.describe(Ref(i))}"
+    said = f"the mask of {e.p.describe(Ref(i))}"
     plans = [
         ("missing_mask", f"{said} is left out", lambda c: torch.zeros_like(c)),
         ("missing_mask", f"{said} is left out", lambda c: torch.ones_like(c)),
@@ -116,7 +120,7 @@ def _forward_where(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
         eye = torch.eye(shape[-1], dtype=torch.bool)
         plans += [
             ("wrong_mask", f"{said} is transposed", lambda c: c.mT),
-            ("wrong_mask", f"{said} is off by the diagonal", lambda c: c ^ eye),
+            ("wrong_mask", f"{said} differs on the diagonal", lambda c: c ^ eye),
         ]
     for label, what, other in plans:
         yield _with_condition(e, i, label, what, other)
@@ -140,7 +144,10 @@ def _with_condition(e: Enumeration, i: int, label: str, what: str, other) -> Can
 
 @plants("condition", into=FORWARDS)
 def _forward_condition(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
+    named = e.p.describe(Ref(i))
     said = f"the condition on {e.name(step.operands()[0])}"
+    if not named.startswith("a value"):
+        said = f"the condition {named}"
     if e.p.values[i].dtype != torch.bool:
         return
     yield e.instead(
@@ -150,7 +157,7 @@ def _forward_condition(e: Enumeration, i: int, step: Step) -> Iterator[Candidate
         yield e.instead(
             i,
             "missing_mask",
-            f"{said} has no effect",
+            f"{said} has no effect in your gradient",
             COUNTERFACTUAL + 1,
             lambda *a, v=value: torch.full_like(step.function(*a), v),
         )
@@ -162,7 +169,7 @@ def _forward_add(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
         kept = step.arguments[1 - position]
         if not isinstance(left_out, Ref) or not isinstance(kept, Ref):
             continue
-        said = f"{e.name(left_out)} is left out of {e.p.describe(Ref(i))}"
+        said = f"the term {e.name(left_out)} of {e.p.describe(Ref(i))} is left out"
         if e.active >> left_out.i & 1:
             continue
         target = step.kind == "sub" and e.p.shape(left_out) == e.p.shape(kept)
@@ -176,7 +183,7 @@ def _forward_add(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
         yield e.instead(
             i,
             "sign_error",
-            f"{e.name(left_out)} has the wrong sign in {e.p.describe(Ref(i))}",
+            f"the term {e.name(left_out)} of {e.p.describe(Ref(i))} has the wrong sign",
             COUNTERFACTUAL,
             lambda a, b, s=step.kind: a - b if s == "add" else a + b,
         )
@@ -207,7 +214,7 @@ def _forward_unary(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
     yield e.instead(
         i,
         "missing_local_derivative",
-        f"differentiates a forward without {name}",
+        f"the derivative of {e.p.describe(Ref(i))} is left out",
         COUNTERFACTUAL + 1,
         lambda z: z,
     )
@@ -215,7 +222,7 @@ def _forward_unary(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
         yield e.instead(
             i,
             "other_variant",
-            f"differentiates a forward with {relative} for {name}",
+            mistaken(relative, name),
             COUNTERFACTUAL + 2,
             UNARY[relative].function,
         )
@@ -225,13 +232,13 @@ def _forward_unary(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
 def _forward_var(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
     axes, keep = step.details["axes"], step.details["keep"]
     other = 1 - step.details["correction"]
-    said = "the unbiased variance" if other else "the biased variance"
+    said = "unbiased" if other else "biased"
     count = math.prod(e.p.shape(step.arguments[0])[a] for a in axes)
     if count > 1:
         yield e.rescaled(
             i,
             "other_variant",
-            f"this is the gradient with {said}",
+            f"this is the gradient for the {said} variance, and {e.p.describe(Ref(i))} is the other",
             COUNTERFACTUAL - 5,
             lambda x: x.var(axes, correction=other, keepdim=keep),
             1 / (count - step.details["correction"]),
@@ -241,7 +248,7 @@ def _forward_var(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
 
 @plants("normalise", into=FORWARDS)
 def _forward_normalise(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
-    axes, eps = step.details["axes"], step.details["eps"]
+    axes, eps, site = step.details["axes"], step.details["eps"], e.p.describe(Ref(i))
 
     def variant(v, axes=axes, correction=0, centred=True, eps=eps):
         c = v - v.mean(axes, keepdim=True) if centred else v
@@ -251,14 +258,14 @@ def _forward_normalise(e: Enumeration, i: int, step: Step) -> Iterator[Candidate
     yield e.instead(
         i,
         "other_variant",
-        "this is the gradient with the unbiased variance",
+        f"this is the gradient for the unbiased variance, and {site} has the biased one",
         COUNTERFACTUAL - 5,
         lambda v: variant(v, correction=1),
     )
     yield e.instead(
         i,
         "other_variant",
-        "this is the gradient of a normalisation without the mean",
+        f"this is the gradient for a normalisation without the mean, and {site} subtracts it",
         COUNTERFACTUAL,
         lambda v: variant(v, centred=False),
     )
@@ -266,7 +273,7 @@ def _forward_normalise(e: Enumeration, i: int, step: Step) -> Iterator[Candidate
         yield e.instead(
             i,
             "wrong_axis",
-            f"normalises over {axes_said(other)}, not {axes_said(axes)}",
+            f"your gradient normalises over {axes_said(other)}, {site} over {axes_said(axes)}",
             COUNTERFACTUAL,
             lambda v, o=other: variant(v, axes=o),
         )
@@ -281,14 +288,15 @@ def _forward_softmax(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
             yield e.instead(
                 i,
                 "wrong_axis",
-                f"{step.kind} runs over axis {axis}, not {step.details['axis']}",
+                f"the {step.kind} of your gradient runs over axis {axis}, the forward's over axis "
+                f"{step.details['axis']}",
                 COUNTERFACTUAL,
                 lambda z, a=axis: function(z, a),
             )
     yield e.instead(
         i,
         "other_variant",
-        f"this differentiates another function than {step.kind}",
+        f"this is the gradient for {other_kind.__name__}, and the forward has {step.kind}",
         COUNTERFACTUAL,
         lambda z: other_kind(z, step.details["axis"]),
     )
@@ -307,7 +315,7 @@ def _forward_reduce(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
         yield e.rescaled(
             i,
             "missing_mean",
-            f"differentiates a sum where {said} averages",
+            f"the 1/{count} of {said} is left out",
             COUNTERFACTUAL,
             lambda x: x.sum(axes, keepdim=keep),
             1 / count,
@@ -317,7 +325,7 @@ def _forward_reduce(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
             yield e.rescaled(
                 i,
                 "wrong_mean_count",
-                f"divides by {count - 1}, not by {count}, at {said}",
+                f"your gradient divides by {count - 1} where it must divide by {count}, as {said} does",
                 COUNTERFACTUAL,
                 lambda x: x.sum(axes, keepdim=keep) / (count - 1),
                 1 / count,
@@ -327,7 +335,7 @@ def _forward_reduce(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
         yield e.instead(
             i,
             "extra_mean",
-            f"differentiates a mean where {said} sums",
+            f"your gradient is that of a mean, and {said} is a sum",
             COUNTERFACTUAL,
             lambda x: x.mean(axes, keepdim=keep),
         )
@@ -335,7 +343,7 @@ def _forward_reduce(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
         yield e.rescaled(
             i,
             "other_variant",
-            "this is the gradient with the unbiased variance",
+            f"this is the gradient for the unbiased variance, and {said} is the biased one",
             COUNTERFACTUAL - 5,
             lambda x: x.sum(axes, keepdim=keep) / (count - 1),
             1 / count,
@@ -346,7 +354,8 @@ def _forward_reduce(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
             yield e.instead(
                 i,
                 "wrong_axis",
-                f"reduces over {axes_said(other)}, not {axes_said(axes)}, at {said}",
+                f"your gradient takes {said} over {axes_said(other)}, the forward over "
+                f"{axes_said(axes)}",
                 COUNTERFACTUAL,
                 lambda x, o=other: reduced(x, step, o, True),
             )
@@ -367,7 +376,8 @@ def _forward_pow(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
             yield e.instead(
                 i,
                 "wrong_power",
-                f"the exponent {other} stands for {exponent}",
+                f"your gradient is that of the exponent {number(other)}, and {e.p.describe(Ref(i))} "
+                f"has {number(exponent)}",
                 COUNTERFACTUAL + 3,
                 lambda x, n, k=other: x**k,
             )
@@ -378,7 +388,7 @@ def _forward_conv(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
     yield e.instead(
         i,
         "conv_flip",
-        "this differentiates a convolution with the kernel flipped",
+        f"this is the gradient for a flipped kernel, and {e.p.describe(Ref(i))} does not flip it",
         COUNTERFACTUAL,
         lambda x, w: step.function(x, w.flip(list(range(2, w.dim())))),
     )
@@ -393,9 +403,10 @@ def _forward_mm(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
                 i,
                 position,
                 "transposed_operand",
-                f"{e.name(argument)} is transposed, or not, by mistake",
+                transposed_said(e, argument),
                 COUNTERFACTUAL + 2,
                 lambda values, r=argument: values[r.i].mT,
+                hint=SQUARE,
             )
 
 
@@ -409,17 +420,19 @@ def _forward_leaf(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
         yield e.plant(
             i,
             "missing_target",
-            f"{step.name} is not subtracted",
+            f"the tensor {e.name(Ref(i))} is left out",
             REMOTE,
             lambda values: torch.zeros_like(values[i]),
+            hint="Your gradient is that of a forward where it is 0 everywhere.",
         )
     if value.dim() >= 2 and value.shape[-1] == value.shape[-2]:
         yield e.plant(
             i,
             "transposed_operand",
-            f"{step.name} is transposed",
+            f"the factor {e.name(Ref(i))} is transposed, and must not be",
             REMOTE,
             lambda values: values[i].mT,
+            hint=SQUARE,
         )
     for j, other in enumerate(e.p.values[: e.start]):
         alike = isinstance(other, Tensor) and other.shape == value.shape and value.dim()
@@ -428,7 +441,7 @@ def _forward_leaf(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
         yield e.plant(
             i,
             "wrong_operand",
-            f"{e.name(Ref(j))} stands where {step.name} belongs",
+            f"your gradient uses {e.name(Ref(j))} where {e.name(Ref(i))} belongs",
             SWAP + 3,
             lambda values, j=j: values[j] * 1.0,
         )

@@ -16,8 +16,8 @@ from proofread.gradients.report import Note, note
 from proofread.gradients.search import Problem
 
 
-class Stop(ValueError):
-    """Raised, as a ValueError, with one sentence for the user."""
+class CannotJudge(ValueError):
+    """There is nothing to judge, for the reason that its one sentence gives."""
 
 
 @dataclass
@@ -92,7 +92,7 @@ class Case:
         try:
             result = backward(given, gradient)
         except Exception as error:
-            raise Stop(f"backward raises {_said(error)}") from error
+            raise CannotJudge(f"backward raises {_said(error)}") from error
         result = checked_gradient(result, self.wrt)
         everything = {**inputs, "upstream": upstream}
         changed = tuple(
@@ -133,7 +133,7 @@ def right_gradient(
             output, leaf, upstream.to(output.dtype), allow_unused=True
         )
     if gradient is None:
-        raise Stop(f"the forward's output does not depend on {wrt!r}")
+        raise CannotJudge(f"the forward's output does not depend on {wrt!r}")
     return gradient
 
 
@@ -152,7 +152,7 @@ def case_of(backward: Any, forward: Any, inputs: Any, wrt: str, upstream: Any) -
     state = torch.get_rng_state()
     output, random = _checked_output(forward, inputs, wrt)
     if random and not callable(backward):
-        raise Stop(
+        raise CannotJudge(
             "forward draws random numbers, so that no one tensor is its gradient: pass what it "
             "draws as an input, or give backward as a function"
         )
@@ -232,15 +232,17 @@ def _checked_output(forward: Callable, inputs: dict[str, Any], wrt: str) -> tupl
         with torch.random.fork_rng(devices=[]), torch.enable_grad():
             output, again = (_last(forward(**given)) for _ in range(2))
     except Exception as error:
-        raise Stop(f"forward raises {_said(error)}") from error
+        raise CannotJudge(f"forward raises {_said(error)}") from error
     if not isinstance(output, Tensor):
         raise TypeError(f"forward must return a tensor, got {type(output).__name__}")
     if output.is_complex():
         raise TypeError(f"forward returns a complex tensor ({output.dtype})")
     if not output.requires_grad or not _reaches(output, leaf):
-        raise Stop(f"forward is not differentiable in {wrt!r}: its output does not depend on it")
+        raise CannotJudge(
+            f"forward is not differentiable in {wrt!r}: its output does not depend on it"
+        )
     if not output.isfinite().all():
-        raise Stop("forward returns values that are not finite: no gradient can be judged")
+        raise CannotJudge("forward returns values that are not finite: no gradient can be judged")
     return output.detach(), not torch.equal(output, again)
 
 
@@ -253,7 +255,7 @@ def _reaches(output: Tensor, leaf: Tensor) -> bool:
     try:
         (gradient,) = torch.autograd.grad(output, leaf, torch.ones_like(output), allow_unused=True)
     except RuntimeError as error:
-        raise Stop(f"forward cannot be differentiated: {_said(error)}") from error
+        raise CannotJudge(f"forward cannot be differentiated: {_said(error)}") from error
     return gradient is not None
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-LONGEST = 32  # a name for a value that is longer says less
+from proofread.gradients.naming import Call, Names
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +25,15 @@ class Ref:
 
 @dataclass(frozen=True, slots=True)
 class Alternative:
-    """Another function for a step, and the label of the mistake that it is."""
+    """Another function for a step, and the label of the mistake that it is.
+
+    In `what`, {site} is the forward value whose rule the step belongs to.
+    """
 
     label: str
     what: str
     function: Callable[..., Tensor]
+    hint: str = ""
 
 
 @dataclass(slots=True, eq=False)
@@ -77,7 +81,11 @@ def refs(argument: Any):
 
 
 class Program:
-    """Steps with their values; the builders of forward and backward append to it."""
+    """Steps with their values; the builders of forward and backward append to it.
+
+    `calls` says how the user writes a value, `gradient_of` of which forward value a step of the
+    backward is the gradient.
+    """
 
     def __init__(self) -> None:
         self.steps: list[Step] = []
@@ -88,12 +96,16 @@ class Program:
         self.output = Ref(-1)
         self.upstream = Ref(-1)
         self.wrt = Ref(-1)
+        self.calls: dict[int, Call] = {}
+        self.gradient_of: dict[int, int] = {}
+        self._names: Names | None = None
 
     def fork(self) -> Program:
         """Copy, so that another backward can be built on the same forward."""
         copy = Program()
         copy.steps, copy.values = list(self.steps), list(self.values)
         copy.output, copy.wrt = self.output, self.wrt
+        copy.calls = dict(self.calls)
         return copy
 
     def leaf(self, value: Any, name: str, kind: str = "leaf") -> Ref:
@@ -160,45 +172,13 @@ class Program:
         value = self.values[ref.i]
         return isinstance(value, Tensor) and value.dtype in (torch.float64, torch.float32)
 
+    def call(self, ref: Ref, called: str, *arguments: Any, written: bool = True) -> Ref:
+        """Note how the user writes a value, where its steps do not show it."""
+        self.calls.setdefault(ref.i, Call(called, arguments, written))
+        return ref
+
     def describe(self, ref: Ref) -> str:
         """Say what a value is in the names of the user: `W`, `softmax(X @ W)`."""
-        return next(
-            (said for depth in (4, 3, 2) if len(said := self._describe(ref, depth)) <= LONGEST),
-            self._describe(ref, 1),
-        )
-
-    def _describe(self, ref: Ref, depth: int) -> str:
-        step = self.steps[ref.i]
-        if step.name:
-            return step.name
-        if step.kind in ("view", "permute", "expand", "cast") and step.operands():
-            return self._describe(step.operands()[0], depth)
-        if depth == 0:
-            return "…"
-        parts = [
-            self._describe(a, depth - 1) if isinstance(a, Ref) else _number(a)
-            for a in step.arguments
-            if isinstance(a, Ref | int | float) and not isinstance(a, bool)
-        ]
-        if step.kind == "mul" and step.arguments[1] == -1:
-            return f"-({parts[0]})" if _is_open(parts[0]) else f"-{parts[0]}"
-        sign = {"add": "+", "sub": "-", "mul": "*", "div": "/", "mm": "@", "pow": "**"}
-        if step.kind in sign and len(parts) == 2:
-            left, right = (f"({p})" if _is_open(p) else p for p in parts)
-            return f"{left} {sign[step.kind]} {right}"
-        called = step.details.get("called", step.kind)
-        return f"{called}({parts[0] if parts else ''})"
-
-
-def _is_open(said: str) -> bool:
-    """Tell whether a name has an operator outside of all brackets."""
-    depth = 0
-    for character in said:
-        depth += (character in "([") - (character in ")]")
-        if character == " " and not depth:
-            return True
-    return False
-
-
-def _number(number: float) -> str:
-    return f"{number:.4g}" if isinstance(number, float) else str(number)
+        if self._names is None:
+            self._names = Names(self)
+        return self._names.describe(ref)

@@ -47,7 +47,7 @@ def textbook_rules(p: Program) -> dict[int, TextbookRule]:
 def _recognise(p: Program, x: Ref, y: Ref) -> TextbookRule | None:
     a, b = p[x], p[y]
     if a.shape == b.shape and a.numel() > 2:
-        return _softmax(p, x, y) or _elementwise(a, b, x) or _normalised(p, x, y) or _bce(p, x, y)
+        return _softmax(p, x, y) or _elementwise(p, x, y) or _normalised(p, x, y) or _bce(p, x, y)
     if a.dim() == b.dim() + 1:
         return _cross_entropy(p, x, y)
     return None
@@ -63,17 +63,21 @@ def _softmax(p: Program, x: Ref, y: Ref) -> TextbookRule | None:
         if a.shape[axis] < 2:
             continue
         if _same(torch.softmax(a, axis), b):
+            p.call(y, "softmax", x, written=False)
             return lambda p, out, g, axis=axis: [(x, softmax_gradient(p, x, out, g, axis))]
         if _same(torch.log_softmax(a, axis), b):
+            p.call(y, "log_softmax", x, written=False)
             return lambda p, out, g, axis=axis: [(x, log_softmax_gradient(p, x, out, g, axis))]
     return None
 
 
-def _elementwise(a: Tensor, b: Tensor, x: Ref) -> TextbookRule | None:
+def _elementwise(p: Program, x: Ref, y: Ref) -> TextbookRule | None:
+    a, b = p[x], p[y]
     if a.min() >= 0:  # relu and its like would pass for the identity
         return None
     for name in RECOGNISABLE:
         if _same(UNARY[name].function(a), b):
+            p.call(y, name, x, written=False)
             return lambda p, out, g, name=name: [(x, unary_gradient(p, name, x, out, g))]
     positive = a > 0
     slopes = b[~positive] / a[~positive]
@@ -81,6 +85,7 @@ def _elementwise(a: Tensor, b: Tensor, x: Ref) -> TextbookRule | None:
         slope = float(slopes[0])
         if 0 < slope < 1 and _same(slopes, slopes[:1].expand_as(slopes)):
             spec = leaky(slope)
+            p.call(y, "leaky_relu", x, written=False)
             return lambda p, out, g: [(x, unary_gradient(p, "leaky_relu", x, out, g, spec))]
     return None
 
@@ -105,8 +110,19 @@ def _normalised(p: Program, x: Ref, y: Ref) -> TextbookRule | None:
             found = _divisor(c, scale, axes, count)
             if found is None or (scale - 1).abs().max() < 1e-6:
                 continue
-            return _normalise_rule(x, Normalisation(axes, centred, count, *found))
+            form = Normalisation(axes, centred, count, *found)
+            if called := _normalisation_called(form, a.dim()):
+                p.call(y, called, x, written=False)
+            return _normalise_rule(x, form)
     return None
+
+
+def _normalisation_called(form: Normalisation, rank: int) -> str:
+    if form.axes == tuple(range(rank - len(form.axes), rank)) and form.divisor == form.count:
+        return "layer_norm" if form.centred else "rms_norm"
+    if form.axes == (0, *range(2, rank)) and form.centred:
+        return "batch_norm"
+    return "normalize" if form.divisor == 1 and not form.centred else ""
 
 
 def _divisor(c: Tensor, scale: Tensor, axes, count: int) -> tuple[int, float] | None:
@@ -127,6 +143,7 @@ def _normalise_rule(x: Ref, form: Normalisation) -> TextbookRule:
             return products.sum(form.axes, keepdim=True) / squares.sum(form.axes, keepdim=True)
 
         scale = p.emit("rstd", rstd, x, out, called="1/std")
+        p.steps[scale.i].name = "1/std"
         return [(x, normalise_gradient(p, x, out, g, scale, form))]
 
     return rule
@@ -143,10 +160,14 @@ def _bce(p: Program, x: Ref, y: Ref) -> TextbookRule | None:
         target = target.to(a)
         for sign, losses in ((1, b), (-1, -b)):
             if _same(F.binary_cross_entropy_with_logits(a, target, reduction="none"), losses):
+                if sign > 0:
+                    p.call(y, "binary_cross_entropy_with_logits", x, Ref(i), written=False)
                 return _bce_rule(x, Ref(i), sign)
             if (a > 0).all() and (a < 1).all():
                 plain = F.binary_cross_entropy(a, target, reduction="none")
                 if _same(plain, losses):
+                    if sign > 0:
+                        p.call(y, "binary_cross_entropy", x, Ref(i), written=False)
                     return _bce_rule(x, Ref(i), sign, "bce_probability")
     return None
 
@@ -181,6 +202,8 @@ def _convolution(p: Program, y: Ref) -> TextbookRule | None:
         for flipped in (False, True):
             turned = kernel.flip(list(range(2, kernel.dim()))) if flipped else kernel
             if _same(convolve(signal, turned)[0, 0], out):
+                called = "convolve" if flipped else f"conv{out.dim()}d"
+                p.call(y, called, x, w, written=False)
                 return _convolution_rule(x, w, flipped)
     return None
 
@@ -228,6 +251,8 @@ def _cross_entropy(p: Program, x: Ref, y: Ref) -> TextbookRule | None:
         picked = log_p.gather(-1, target.unsqueeze(-1)).squeeze(-1)
         for sign in (1, -1):
             if _same(sign * picked, b):
+                if sign < 0:
+                    p.call(y, "cross_entropy", x, Ref(i), written=False)
                 return _cross_entropy_rule(x, Ref(i), sign)
     return None
 

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from proofread.gradients.sentences import NOTES, SENTENCES
+from proofread.gradients.sentences import NOTES
 
 WIDTH = 79
+FEW = 3  # rows or columns that are named
 GREEN, RED, BOLD, DIM, RESET = "\033[32m", "\033[31m", "\033[1m", "\033[2m", "\033[0m"
 
 
@@ -115,18 +116,12 @@ def wrapped(text: str, indent: str, later: str | None = None, width: int = WIDTH
     )
 
 
-def mistake(label: str, what: str, wrt: str, shape: tuple[int, ...]) -> Mistake:
-    sentence, hint = SENTENCES[label]
-    words = {"what": what, "wrt": wrt, "shape": shape}
-    return Mistake(label, sentence.format(**words), hint.format(**words))
-
-
 def note(label: str, what: str = "") -> Note:
     return Note(label, NOTES[label].format(what=what))
 
 
-def locate(u: Tensor, r: Tensor, tolerance: float) -> str:
-    """Say where two gradients of one shape differ and by how much."""
+def locate(u: Tensor, r: Tensor, tolerance: float, name: str) -> str:
+    """Say where two gradients of one shape, with respect to `name`, differ and by how much."""
     if u.shape != r.shape:
         return f"Yours has shape {tuple(u.shape)}, the right one {tuple(r.shape)}."
     scale = torch.maximum(u.abs().max(), r.abs().max())
@@ -135,22 +130,29 @@ def locate(u: Tensor, r: Tensor, tolerance: float) -> str:
     place = tuple(int(k) for k in (u - r).abs().nan_to_num(torch.inf).argmax().reshape(1))
     worst = tuple(int(k) for k in torch.unravel_index(torch.tensor(place[0]), r.shape))
     at = f"[{', '.join(map(str, worst))}]" if worst else ""
-    text = f"{count} of {total} entries differ"
-    if r.dim() >= 2 and 0 < count < total:
-        text += _lines(wrong)
-    return (
-        f"{text}; the most at {at or 'the only one'}: yours {float(u[worst]):.5g}, "
-        f"right {float(r[worst]):.5g}."
-    )
+    yours, right = f"{float(u[worst]):.5g}", f"{float(r[worst]):.5g}"
+    if total == 1:
+        return f"Yours is {yours}, the right one {right}."
+    text = f"{count} of {total} entries differ{'s' if count == 1 else ''}"
+    if r.dim() >= 2 and 1 < count < total:
+        text += _lines(wrong, name)
+    most = "the most at" if count > 1 else "at"
+    return f"{text}; {most} {at}: yours {yours}, right {right}."
 
 
-def _lines(wrong: Tensor) -> str:
+def _lines(wrong: Tensor, name: str) -> str:
     """Name the rows or columns that hold all differences, where few do."""
-    flat = wrong.reshape(-1, wrong.shape[-1])
-    rows, columns = flat.any(1).nonzero().flatten(), flat.any(0).nonzero().flatten()
-    for name, found, size in (("row", rows, flat.shape[0]), ("column", columns, flat.shape[1])):
-        if len(found) < size:
-            listed = ", ".join(str(int(k)) for k in found[:6])
-            more = ", …" if len(found) > 6 else ""
-            return f", all in {name}{'s' if len(found) > 1 else ''} {listed}{more}"
+    for axis in range(wrong.dim()):
+        flat = wrong.movedim(axis, 0).reshape(wrong.shape[axis], -1)
+        found = [int(k) for k in flat.any(1).nonzero().flatten()]
+        if len(found) < len(flat) and len(found) <= FEW:
+            if wrong.dim() == 2:
+                kind = ("row", "column")[axis] + "s" * (len(found) > 1)
+                return f", all in {kind} {_listed(found)}"
+            return ", all in " + _listed([f"{name}[{':, ' * axis}{k}]" for k in found])
     return ""
+
+
+def _listed(items: list) -> str:
+    *most, last = map(str, items)
+    return f"{', '.join(most)} and {last}" if most else last

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from proofread.gradients import backward_mistakes, forward_mistakes, values  # noqa: F401
+from proofread.gradients.backward_mistakes import is_skip
 from proofread.gradients.candidates import Candidate, Enumeration
 from proofread.gradients.compare import fit, ratio, same
 from proofread.gradients.program import Program, Ref, resolve
@@ -168,7 +169,7 @@ def explain(u: Tensor, problem: Problem, tolerance: float) -> list[Finding]:
         found = values.value_findings(u, right, tolerance, problem.sizes, problem.inputs)
     for pool in problem.candidates():
         for candidate in pool.matching(u, tolerance):
-            found.append(Finding(candidate.label, candidate.what, candidate.rank))
+            found.append(Finding(candidate.label, candidate.what, candidate.rank, candidate.hint))
             found += [Finding(a, candidate.what, candidate.rank + 1) for a in candidate.also]
     if u.shape == right.shape:
         found += _fits(u, problem, tolerance)
@@ -193,9 +194,16 @@ def _scaled(scaled, tolerance: float, sizes: set[int]) -> list[Finding]:
     """Two mistakes at once: a planted one, and a constant factor."""
     found = []
     for candidate, c in scaled:
-        found.append(Finding(candidate.label, candidate.what, candidate.rank + 50))
+        found.append(
+            Finding(
+                candidate.label,
+                f"{candidate.what}; besides, all is {c:.4g} times as large as it must be",
+                candidate.rank + 50,
+                candidate.hint,
+            )
+        )
         for extra in values.ratio_findings(c, tolerance, sizes):
-            also = f"{candidate.what}; besides, a factor of {c:.4g}"
+            also = f"{extra.what}, besides another mistake: {candidate.what}"
             found.append(Finding(extra.label, also, extra.rank + candidate.rank + 40))
     return found
 
@@ -245,9 +253,7 @@ def _coefficients(
         return None
     (k,) = odd
     c, term = coefficients[k], program.steps[i].arguments[k]
-    through = program.describe(Ref(program.steps[term.i].about))
-    where = program.describe(Ref(program.steps[i].about))
-    what = f"the term through {through} of the gradient at {where}"
+    what = _term_said(program, i, term)
 
     def is_(value: float) -> bool:
         return abs(c - value) <= near
@@ -255,15 +261,28 @@ def _coefficients(
     if is_(0):
         return None  # the planted mistakes say it better
     if is_(-1):
-        return Finding("sign_error", f"{what} has the opposite sign", 18)
+        return Finding("sign_error", f"{what} has the wrong sign", 18)
     if is_(2):
-        return Finding("double_counted", f"{what} is added twice", 18)
+        return Finding("double_counted", f"{what} is counted twice", 18)
     for size in sorted(sizes):
         if abs(c - size) <= near * size:
             return Finding("missing_mean", f"{what} is {size} times too large", 34)
         if is_(1 / size):
             return Finding("extra_mean", f"{what} is divided by {size}", 34)
-    return Finding("wrong_scale_factor", f"{what} is {c:.4g} times what it must be", 37)
+    return Finding("wrong_scale_factor", f"{what} is {c:.4g} times as large as it must be", 37)
+
+
+def _term_said(program: Program, i: int, term: Ref) -> str:
+    """Name one term of a sum in the backward."""
+    step = program.steps[i]
+    through = program.describe(Ref(program.steps[term.i].about))
+    if step.role != "fork":
+        return f"one term of the gradient of {program.describe(Ref(step.about))}"
+    start = program.describe(Ref(step.details["forked"]))
+    if is_skip(program, step.details["forked"], term):
+        to = program.describe(Ref(program.gradient_of[term.i]))
+        return f"the direct path from {start} to {to}, the skip,"
+    return f"the path from {start} through {through}"
 
 
 def _updated_weights(u: Tensor, problem: Problem, tolerance: float) -> list[Finding]:
@@ -279,7 +298,7 @@ def _updated_weights(u: Tensor, problem: Problem, tolerance: float) -> list[Find
         slope = _slope(problem, weight)
         if slope is None or not slope.any():
             continue
-        what = f"{step.name} is stepped before the gradient that needs its old value"
+        what = f"the step of {step.name} comes before the gradient that needs its old value"
         if i != program.wrt.i:
             moved = _backward_reads(program, weight, slope)
             if moved is not None:

@@ -354,13 +354,17 @@ def _reduce(p, args, kwargs, result):
         correction = kwargs.get("correction")
         correction = 1 if correction is None else correction
         variance = emit_variance(p, x, axes, keep, correction)
-        return variance if name == "var" else p.emit("unary", torch.sqrt, variance, called="sqrt")
+        if name == "var":
+            return variance
+        return p.call(p.emit("unary", torch.sqrt, variance, called="sqrt"), "std", x)
     if name == "logsumexp":
         return p.emit(
             "logsumexp", lambda v: torch.logsumexp(v, axes, keep), x, axes=axes, keep=keep
         )
     function = torch.amax if name == "amax" else torch.amin
-    return p.emit("extreme", lambda v: function(v, axes, keep), x, axes=axes, keep=keep)
+    return p.emit(
+        "extreme", lambda v: function(v, axes, keep), x, axes=axes, keep=keep, called=name[1:]
+    )
 
 
 def emit_variance(p, x, axes, keep, correction) -> Ref:
@@ -386,14 +390,21 @@ def _max(p, args, kwargs, result):
         axes = tuple(range(p[args[0]].dim())) if len(args) == 1 else None
         if axes is None:
             return _opaque(p, args, kwargs, result)
-        return p.emit("extreme", lambda v: func(v), args[0], axes=axes, keep=False)
+        return p.emit(
+            "extreme", lambda v: func(v), args[0], axes=axes, keep=False, called=kwargs["name"]
+        )
     axes = axes_of(args[1], p[args[0]].dim())
     keep = bool(args[2]) if len(args) > 2 else False
     index = p.emit("opaque", lambda v: func(v, *args[1:])[1], args[0], called="argmax")
-    return [
-        p.emit("extreme", lambda v: func(v, *args[1:])[0], args[0], axes=axes, keep=keep),
-        index,
-    ]
+    largest = p.emit(
+        "extreme",
+        lambda v: func(v, *args[1:])[0],
+        args[0],
+        axes=axes,
+        keep=keep,
+        called=kwargs["name"],
+    )
+    return [largest, index]
 
 
 @lowers("pow", "square", "float_power")
@@ -425,13 +436,14 @@ def emit_softmax(p: Program, kind: str, x: Ref, axis: int) -> Ref:
 def _where(p, args, kwargs, result):
     if len(args) < 3:
         return _opaque(p, args, kwargs, result)
-    return p.emit("where", torch.where, *args[:3])
+    return p.emit("where", torch.where, *args[:3], called="where")
 
 
 @lowers("masked_fill")
 def _masked_fill(p, args, kwargs, result):
     fill = args[2]
-    return p.emit("where", lambda m, f, x: torch.where(m, f, x), args[1], fill, args[0])
+    filled = p.emit("where", lambda m, f, x: torch.where(m, f, x), args[1], fill, args[0])
+    return p.call(filled, "masked_fill", args[0], args[1])
 
 
 @lowers("tril", "triu")
@@ -440,7 +452,7 @@ def _triangle(p, args, kwargs, result):
     ones = torch.ones(p.shape(x))
     mask = getattr(torch, kwargs["name"])(ones, *args[1:]).bool()
     mask = p.leaf(mask, f"{kwargs['name']} mask", "captured")
-    return p.emit("mul", lambda a, b: a * b, x, mask)
+    return p.call(p.emit("mul", lambda a, b: a * b, x, mask), kwargs["name"], x)
 
 
 @lowers("cat")
@@ -455,7 +467,8 @@ def _stack(p, args, kwargs, result):
     axis = args[1] if len(args) > 1 else kwargs.get("dim", 0)
     axis %= result.dim()
     parts = [p.emit("view", lambda x: x.unsqueeze(axis), part) for part in args[0]]
-    return p.emit("cat", lambda *xs: torch.cat(xs, axis), *parts, axis=axis)
+    stacked = p.emit("cat", lambda *xs: torch.cat(xs, axis), *parts, axis=axis)
+    return p.call(stacked, "stack", *parts)
 
 
 @lowers("copy")
@@ -507,7 +520,8 @@ def _avg_pool(p, args, kwargs, result):
     rank = int(kwargs["name"][-2])
     count = math.prod(kernel) if len(kernel) == rank else kernel[0] ** rank
     summed = p.emit("opaque", lambda x: func(x, *rest) * count, args[0], called="sum_pool")
-    return p.emit("div", _over, summed, count)
+    p.call(summed, "avg_pool", args[0])
+    return p.call(p.emit("div", _over, summed, count), "avg_pool", args[0])
 
 
 @lowers("constant_pad_nd")
@@ -524,7 +538,8 @@ def _vector_norm(p, args, kwargs, result):
     axes = axes_of(args[2] if len(args) > 2 else None, p[args[0]].dim())
     keep = bool(args[3]) if len(args) > 3 else False
     squares = p.emit("pow", lambda x, n: x**n, args[0], 2)
-    return p.emit("unary", torch.sqrt, emit_sum(p, squares, axes, keep), called="sqrt")
+    root = p.emit("unary", torch.sqrt, emit_sum(p, squares, axes, keep), called="sqrt")
+    return p.call(root, "norm", args[0])
 
 
 @lowers("native_layer_norm")
@@ -532,7 +547,7 @@ def _layer_norm(p, args, kwargs, result):
     x, shape, gamma, beta, eps = args
     rank = p[x].dim()
     axes = tuple(range(rank - len(shape), rank))
-    normalised = emit_normalise(p, x, axes, eps)
+    normalised = p.call(emit_normalise(p, x, axes, eps), "layer_norm", x)
     return [_affine(p, normalised, gamma, beta), None, None]
 
 
@@ -541,7 +556,8 @@ def _group_norm(p, args, kwargs, result):
     x, gamma, beta, n, _, _, groups, eps = args
     shape = p.shape(x)
     grouped = p.emit("view", lambda v: v.reshape(n, groups, -1), x)
-    normalised = p.emit("view", lambda v: v.reshape(shape), emit_normalise(p, grouped, (2,), eps))
+    normalised = p.call(emit_normalise(p, grouped, (2,), eps), "group_norm", x)
+    normalised = p.emit("view", lambda v: v.reshape(shape), normalised)
     return [_per_channel(p, normalised, gamma, beta), None, None]
 
 
@@ -564,6 +580,7 @@ def _batch_norm(p, args, kwargs, result):
             axes=tuple(a for a in range(rank) if a != 1),
             eps=eps,
         )
+    p.call(normalised, "batch_norm", x, *(() if training else (mean, var)))
     return [_per_channel(p, normalised, gamma, beta), None, None]
 
 
@@ -648,6 +665,7 @@ def _huber(p, args, kwargs, result):
     else:
         difference = p.emit("sub", _minus, *args[:2])
         losses = p.emit("unary", UNARY["huber"].function, difference, called="huber")
+        p.call(losses, kwargs["name"], *args[:2])
     return _averaged(p, losses, args[2] if len(args) > 2 else 1)
 
 
@@ -663,7 +681,10 @@ def _nll(p, args, kwargs, result):
         targets,
         called="target",
     )
-    losses = p.emit("mul", lambda a, b: a * b, picked, -1)
+    loss = ("nll_loss", log_p, targets)
+    if p.steps[log_p.i].kind == "log_softmax":
+        loss = ("cross_entropy", *p.steps[log_p.i].operands(), targets)
+    losses = p.call(p.emit("mul", lambda a, b: a * b, picked, -1), *loss)
     counted = None
     if weight is not None:
         counted = p.emit("pick", lambda w, t: w[t.clamp_min(0)], weight, targets, called="weight")
@@ -673,14 +694,14 @@ def _nll(p, args, kwargs, result):
         valid = (p[targets] != ignored).to(p[log_p])
         counted = p.leaf(valid, "the targets that count", "captured")
     if counted is None:
-        return [_averaged(p, losses, reduction), None]
-    losses = p.emit("mul", lambda a, b: a * b, losses, counted)
+        return [p.call(_averaged(p, losses, reduction), *loss), None]
+    losses = p.call(p.emit("mul", lambda a, b: a * b, losses, counted), *loss)
     if reduction == 0:
         return [losses, None]
-    summed = emit_sum(p, losses, (0,), False)
+    summed = p.call(emit_sum(p, losses, (0,), False), *loss)
     if reduction == 1:
         summed = p.emit("div", _over, summed, emit_sum(p, counted, (0,), False))
-    return [summed, None]
+    return [p.call(summed, *loss), None]
 
 
 @lowers("native_dropout")
@@ -688,7 +709,8 @@ def _dropout(p, args, kwargs, result):
     scale = 1 / (1 - args[1])
     mask = p.leaf(result[1], "mask", "captured")
     masked = p.emit("mul", lambda a, b: a * b, args[0], mask)
-    return [p.emit("mul", lambda a, b: a * b, masked, scale), mask]
+    p.call(masked, "dropout", args[0])
+    return [p.call(p.emit("mul", lambda a, b: a * b, masked, scale), "dropout", args[0]), mask]
 
 
 @lowers("convolution")
@@ -707,7 +729,7 @@ def _convolution(p, args, kwargs, result):
         padding=padding,
         dilation=dilation,
         groups=groups,
-        called="conv",
+        called=f"conv{'_transpose' * transposed}{len(stride)}d",
     )
     if bias is None:
         return out
@@ -804,7 +826,8 @@ def _unary(p, args, kwargs, result):
         settings = []
     if name == "leaky_relu":
         slope = settings[0] if settings else 0.01
-        return p.emit("where", torch.where, *_leaky_parts(p, args[0], slope), called="leaky_relu")
+        where = p.emit("where", torch.where, *_leaky_parts(p, args[0], slope), called="leaky_relu")
+        return p.call(where, "leaky_relu", args[0])
     if name == "elu" and settings in ([], [1], [1.0]):
         settings = []
     if name not in UNARY or settings:
@@ -813,7 +836,7 @@ def _unary(p, args, kwargs, result):
 
 
 def _leaky_parts(p: Program, x: Ref, slope: float) -> tuple[Ref, Ref, Ref]:
-    positive = p.emit("condition", lambda v: v > 0, x)
+    positive = p.call(p.emit("condition", lambda v: v > 0, x), "gt", x, 0)
     return positive, x, p.emit("mul", lambda a, b: a * b, x, slope)
 
 
@@ -829,8 +852,10 @@ def _maximum(p, args, kwargs, result):
         "condition",
         (lambda a, b: a >= b) if kwargs["name"] == "maximum" else (lambda a, b: a <= b),
         *args,
+        called="ge" if kwargs["name"] == "maximum" else "le",
     )
-    return p.emit("where", torch.where, first, *args, called=kwargs["name"])
+    where = p.emit("where", torch.where, first, *args, called=kwargs["name"])
+    return p.call(where, kwargs["name"], *args)
 
 
 def is_count(divisor: Any, sizes: set[int]) -> bool:

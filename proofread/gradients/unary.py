@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from proofread.gradients.naming import spelled
+
 Function = Callable[[Tensor], Tensor]
 _ROOT = math.sqrt(2 / math.pi)
 
@@ -195,6 +197,21 @@ UNARY: dict[str, Unary] = {
     "erf": Unary(torch.erf, lambda z: 2 / math.sqrt(math.pi) * torch.exp(-z * z)),
     "atan": Unary(torch.atan, lambda z: 1 / (1 + z * z)),
 }
+
+
+# Functions that share a name.
+VARIANTS = {
+    "gelu": "the exact GELU",
+    "gelu_tanh": "GELU's tanh approximation",
+    "quick_gelu": "GELU's sigmoid approximation",
+    "half_square": "half the square",
+}
+
+
+def mistaken(relative: str, name: str) -> str:
+    """Say which of two functions is differentiated for the other."""
+    a, b = (VARIANTS.get(n, spelled(n)) for n in (relative, name))
+    return f"this is the derivative of {a}, and the forward has {b}"
 
 
 def leaky(slope: float) -> Unary:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from proofread.gradients.compare import ratio, same
+from proofread.gradients.naming import axes_said
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,7 @@ class Finding:
     label: str
     what: str
     rank: float
+    hint: str = ""
 
 
 def shape_findings(u: Tensor, r: Tensor, tolerance: float) -> list[Finding]:
@@ -33,15 +35,14 @@ def shape_findings(u: Tensor, r: Tensor, tolerance: float) -> list[Finding]:
                 summed = u.sum(axes, keepdim=keep)
                 if not same(summed, r, tolerance) or math.prod(have[a] for a in axes) == 1:
                     continue
-                what = f"its shape {have} still has {_axes(axes)}, which is to be summed"
+                what = f"your gradient of shape {have} must still be summed over {axes_said(axes)}"
                 found.append(Finding("missing_broadcast_sum", what, 10))
     if u.dim() == r.dim() and u.dim() >= 2 and sorted(have) == sorted(want):
         for order in itertools.permutations(range(u.dim())):
             turned = u.permute(order)
             if order != tuple(range(u.dim())) and same(turned, r, tolerance):
-                found.append(
-                    Finding("transposed_operand", f"its shape is {have}, reversed from {want}", 11)
-                )
+                what = f"your gradient has its axes exchanged: {have} for {want}"
+                found.append(Finding("transposed_operand", what, 11))
                 break
     if u.dim() == 2 and have == (r.numel(), r.numel()) and r.numel() > 1:
         what = f"shapes such as {(have[0], 1)} and {(have[0],)} broadcast to {have}"
@@ -51,10 +52,6 @@ def shape_findings(u: Tensor, r: Tensor, tolerance: float) -> list[Finding]:
             Finding("wrong_shape", f"the values are right, but the shape is {have}, not {want}", 12)
         )
     return found
-
-
-def _axes(axes: tuple[int, ...]) -> str:
-    return f"axis {axes[0]}" if len(axes) == 1 else f"axes {axes}"
 
 
 def value_findings(
@@ -68,17 +65,23 @@ def value_findings(
         found += ratio_findings(c, tolerance, sizes)
         found += number_findings(c, tolerance, inputs)
     if u.dim() >= 2 and u.shape[-1] == u.shape[-2] and same(u.mT, r, tolerance):
-        found.append(Finding("transposed_operand", "it is the transpose of the right one", 12))
+        found.append(
+            Finding("transposed_operand", "your gradient is the transpose of the right one", 12)
+        )
     if u.dim() > 2:
         for a, b in itertools.combinations(range(u.dim()), 2):
             if u.shape[a] == u.shape[b] and same(u.transpose(a, b), r, tolerance):
                 found.append(
-                    Finding("transposed_operand", f"its axes {a} and {b} are exchanged", 13)
+                    Finding(
+                        "transposed_operand",
+                        f"the axes {a} and {b} of your gradient are exchanged",
+                        13,
+                    )
                 )
     if u.dim() > 2:
         for axes in ([-1], [-2], [-1, -2]):
             if same(u.flip(axes), r, tolerance):
-                found.append(Finding("conv_flip", "it is the right one, flipped", 21))
+                found.append(Finding("conv_flip", "your gradient is the right one, flipped", 21))
     found += mask_findings(u, r, tolerance)
     found += leftover_findings(u, r, tolerance, given)
     found += sign_findings(u, r, tolerance)
@@ -92,27 +95,30 @@ def ratio_findings(c: float, tolerance: float, sizes: set[int]) -> list[Finding]
     def equals(value: float) -> bool:
         return abs(c - value) <= near * abs(value)
 
-    found = [Finding("wrong_scale_factor", f"it is {c:.4g} times the right one everywhere", 45)]
+    found = [Finding("wrong_scale_factor", f"your gradient is {c:.4g} times the right one", 45)]
     if equals(-1):
         return [Finding("sign_error", "every entry has the opposite sign", 1)]
     if equals(2):
         found += [
-            Finding("double_counted", "every entry is exactly twice the right one", 28),
+            Finding("double_counted", "every entry is twice the right one", 28),
             Finding(
                 "stale_gradient",
-                "every entry is exactly twice the right one, as if an "
-                "earlier result were still there",
+                "every entry is twice the right one, as if an earlier result were still there",
                 29,
             ),
-            Finding("wrong_scale_factor", "every entry is exactly twice the right one", 30),
+            Finding("wrong_scale_factor", "every entry is twice the right one", 30),
         ]
     if equals(3):
         found.append(Finding("double_counted", "every entry is three times the right one", 33))
     for count in sorted(sizes):
         if count > 1 and equals(1 / count):
-            found.append(Finding("extra_mean", f"it is the right one divided by {count}", 31))
+            found.append(
+                Finding("extra_mean", f"your gradient is the right one divided by {count}", 31)
+            )
         if count > 1 and count != 2 and equals(count):
-            found.append(Finding("missing_mean", f"it is {count} times the right one", 36))
+            found.append(
+                Finding("missing_mean", f"your gradient is {count} times the right one", 36)
+            )
     if equals(-2):
         found.append(Finding("sign_error", "the sign is opposite, and the size doubled", 32))
     return found
@@ -128,7 +134,7 @@ def number_findings(c: float, tolerance: float, inputs: Mapping[str, Any]) -> li
             continue
         for value, label, what in (
             (1 / number, "missing_scale_factor", f"the factor {name} is left out"),
-            (number, "applied_twice", f"the factor {name} is there twice"),
+            (number, "applied_twice", f"the factor {name} is there once too often"),
             (1 - number, "missing_scale_factor", f"the factor 1/(1 - {name}) is left out"),
         ):
             if value not in (0, 1) and abs(c - value) <= 3 * tolerance * abs(value):
@@ -147,24 +153,33 @@ def mask_findings(u: Tensor, r: Tensor, tolerance: float) -> list[Finding]:
     closed = int((zero_u & ~zero_r).sum())
     kept = int((agree & ~zero_r).sum())
     if opened and not closed and kept and not (zero_u & zero_r).any():
-        return [
-            Finding("missing_mask", f"{opened} entries that are 0 in the right one are not", 19)
-        ]
+        return [Finding("missing_mask", f"{entries(opened)} must be 0 and {be(opened)} not", 19)]
     if opened and not closed and kept:
         return [
-            Finding("wrong_mask", f"{opened} entries that must be 0 are not", 44),
-            Finding("missing_mask", f"{opened} entries that must be 0 are not", 46),
+            Finding(
+                "wrong_mask",
+                f"the mask lets too much through: {entries(opened)} must be 0 and {be(opened)} not",
+                44,
+            ),
+            Finding("missing_mask", "one of the forward's conditions has no effect", 46),
         ]
     if opened and closed:
         return [
             Finding(
                 "wrong_mask",
-                f"{opened} entries that must be 0 are not, and {closed} that must not be 0 are",
+                f"{entries(opened)} must be 0 and {be(opened)} not; {entries(closed)} must not be "
+                f"0 and {be(closed)}",
                 22,
             )
         ]
     if closed and kept:
-        return [Finding("wrong_mask", f"{closed} entries are 0 that must not be", 48)]
+        return [
+            Finding(
+                "wrong_mask",
+                f"the mask blocks too much: {entries(closed)} {be(closed)} 0 and must not be",
+                48,
+            )
+        ]
     return []
 
 
@@ -174,7 +189,7 @@ def leftover_findings(
     """Recognise a tensor of the inputs that is added to the right gradient."""
     rest = u - r
     return [
-        Finding("stale_gradient", f"it is the right one plus {name}", 35)
+        Finding("stale_gradient", f"your gradient is the right one plus {name}", 35)
         for name, value in given.items()
         if value.shape == r.shape and value.abs().max() > 0 and same(rest, value, tolerance)
     ]
@@ -183,5 +198,19 @@ def leftover_findings(
 def sign_findings(u: Tensor, r: Tensor, tolerance: float) -> list[Finding]:
     if same(u.abs(), r.abs(), tolerance) and not same(u, -r, tolerance):
         wrong = int((torch.sign(u) != torch.sign(r)).sum())
-        return [Finding("sign_error", f"{wrong} entries have the opposite sign", 47)]
+        return [
+            Finding(
+                "sign_error",
+                f"{entries(wrong)} {'have' if wrong > 1 else 'has'} the opposite sign",
+                47,
+            )
+        ]
     return []
+
+
+def entries(count: int) -> str:
+    return "1 entry" if count == 1 else f"{count} entries"
+
+
+def be(count: int) -> str:
+    return "is" if count == 1 else "are"

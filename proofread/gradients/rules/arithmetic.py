@@ -12,6 +12,7 @@ from proofread.gradients.convolution import (
     transposed_kernel_gradient,
     transposed_signal_gradient,
 )
+from proofread.gradients.naming import number
 from proofread.gradients.program import Alternative, Program, Ref
 from proofread.gradients.rules.core import (
     factor_role,
@@ -82,7 +83,7 @@ def _div(p, step, out, g):
     found = []
     if isinstance(a, Ref):
         if isinstance(b, Ref):
-            inverse = p.emit("reciprocal", lambda x: 1 / x, b)
+            inverse = _inverse(p, b)
             role = factor_role(p, inverse)
         else:
             inverse = 1 / b
@@ -90,10 +91,14 @@ def _div(p, step, out, g):
         found.append((a, unbroadcast(p, mul(p, g, inverse, role), a)))
     if isinstance(b, Ref):
         top = mul(p, g, out, "operand")
-        inverse = p.emit("reciprocal", lambda x: 1 / x, b)
+        inverse = _inverse(p, b)
         product = mul(p, mul(p, top, inverse, "operand"), -1, "sign")
         found.append((b, unbroadcast(p, product, b)))
     return found
+
+
+def _inverse(p: Program, b: Ref) -> Ref:
+    return p.call(p.emit("reciprocal", lambda x: 1 / x, b), "div", 1, b)
 
 
 def _is_sum(p: Program, ref: Ref) -> bool:
@@ -114,13 +119,14 @@ def _pow(p, step, out, g):
         alternatives=tuple(
             Alternative(
                 "wrong_power",
-                f"the exponent {k} stands where {n - 1} belongs",
+                f"the derivative of {{site}} has the exponent {number(k)}, not {number(n - 1)}",
                 lambda v, _, k=k: v**k,
             )
             for k in dict.fromkeys((n, n - 2, n + 1, -n, 1 - n))
             if k != n - 1
         ),
     )
+    p.call(power, "pow", x, n - 1)
     local = mul(p, power, n, "power")
     return [(x, mul(p, g, local, "local"))]
 
@@ -134,6 +140,7 @@ def _where(p, step, out, g):
             mask = p.emit(
                 "condition", (lambda c: c) if k == 0 else (lambda c: ~c), condition, called="mask"
             )
+            p.call(mask, "" if k == 0 else "logical_not", condition)
             product = mul(p, g, mask, "mask")
             found.append((branch, unbroadcast(p, product, branch)))
     return found
@@ -172,7 +179,7 @@ def _extreme(p, step, out, g):
         hits = (v == y).to(v)
         return hits / hits.sum(axes, keepdim=True)
 
-    mask = p.emit("condition", chosen, x, out, called="mask")
+    mask = p.call(p.emit("condition", chosen, x, out, called="mask"), "eq", x, out)
     return [(x, mul(p, spread(p, g, step), mask, "mask"))]
 
 

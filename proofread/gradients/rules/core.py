@@ -69,6 +69,8 @@ def differentiate(
     if p.wrt.i not in gradients:
         raise Underivable("no path leads from the output to the argument")
     p.result = gradients[p.wrt.i]
+    for value, gradient in gradients.items():
+        p.gradient_of.setdefault(gradient.i, value)
     return p
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 
+from proofread.gradients.naming import spelled
 from proofread.gradients.program import Alternative, Program, Ref
 from proofread.gradients.rules.core import mul, rule
-from proofread.gradients.unary import UNARY, Unary
+from proofread.gradients.unary import UNARY, Unary, mistaken
 
 
 @rule("unary")
@@ -19,11 +20,12 @@ def _unary(p, step, out, g):
 def unary_gradient(p: Program, name: str, z: Ref, y: Ref, g: Ref, spec: Unary | None = None) -> Ref:
     """The gradient with respect to z of a function of one variable, `spec` or the one of that name."""
     spec = spec or UNARY[name]
-    what = f"the derivative of {name}"
+    said = spelled(name)
+    what = f"the derivative of {said}"
     alternatives = [
         Alternative(
             "derivative_at_wrong_point",
-            f"{what} in its input form is fed the output",
+            f"{what}, in its form for the input, is given the output",
             lambda zz, yy: spec.from_input(yy),
         ),
     ]
@@ -31,12 +33,12 @@ def unary_gradient(p: Program, name: str, z: Ref, y: Ref, g: Ref, spec: Unary | 
         alternatives += [
             Alternative(
                 "derivative_at_wrong_point",
-                f"{what} in its output form is fed the input",
+                f"{what}, in its form for the output, is given the input",
                 lambda zz, yy: spec.from_output(zz),
             ),
             Alternative(
                 "derivative_at_wrong_point",
-                f"{name} is applied once too often",
+                f"{said} is applied once too often inside its derivative",
                 lambda zz, yy: spec.from_output(spec.function(yy)),
             ),
         ]
@@ -44,7 +46,7 @@ def unary_gradient(p: Program, name: str, z: Ref, y: Ref, g: Ref, spec: Unary | 
         alternatives.append(
             Alternative(
                 "missing_product_term",
-                f"{what} has two terms by the product rule",
+                f"{what} has two terms, and one is left out",
                 lambda zz, yy, t=term: t(zz),
             )
         )
@@ -67,7 +69,7 @@ def unary_gradient(p: Program, name: str, z: Ref, y: Ref, g: Ref, spec: Unary | 
         alternatives.append(
             Alternative(
                 "derivative_at_wrong_point",
-                f"{what} is fed the output",
+                f"{what} is given the output in one of its terms",
                 lambda zz, yy: spec.terms[0](zz) + spec.terms[1](yy),
             )
         )
@@ -75,36 +77,46 @@ def unary_gradient(p: Program, name: str, z: Ref, y: Ref, g: Ref, spec: Unary | 
         alternatives += [
             Alternative(
                 "missing_product_term",
-                f"{what}: its second term lacks the factor z",
+                f"the second term of {what} lacks the factor {p.describe(z)}",
                 lambda zz, yy: first(zz) + second(zz) / zz,
             ),
             Alternative(
                 "missing_local_derivative",
-                f"{what}: the value stands in its place",
+                "the value of {site} stands where its derivative belongs",
                 lambda zz, yy: yy,
             ),
         ]
     if name == "relu":
         alternatives += [
-            Alternative("wrong_mask", "the mask is inverted", lambda zz, yy: (zz <= 0).to(zz)),
             Alternative(
-                "wrong_mask", "the sign stands for the mask", lambda zz, yy: torch.sign(zz)
+                "wrong_mask", "the mask of {site} is inverted", lambda zz, yy: (zz <= 0).to(zz)
             ),
             Alternative(
-                "wrong_mask", "the mask asks for a value above 1", lambda zz, yy: (zz > 1).to(zz)
+                "wrong_mask",
+                f"the sign of {p.describe(z)} stands where the mask of {{site}} belongs",
+                lambda zz, yy: torch.sign(zz),
             ),
-            Alternative("wrong_operand", "the output stands for the mask", lambda zz, yy: yy),
+            Alternative(
+                "wrong_mask",
+                f"the mask of {{site}} asks {p.describe(z)} > 1, not > 0",
+                lambda zz, yy: (zz > 1).to(zz),
+            ),
+            Alternative(
+                "wrong_operand",
+                "the value of {site} stands where its mask belongs",
+                lambda zz, yy: yy,
+            ),
         ]
     else:
         alternatives += [
             Alternative(
                 "missing_local_derivative",
-                f"the value of {name} stands in for its slope",
+                "the value of {site} stands where its derivative belongs",
                 lambda zz, yy: yy,
             ),
             Alternative(
                 "wrong_power",
-                f"{what} is squared or its root taken",
+                f"the root of {what} is taken",
                 lambda zz, yy: spec.from_input(zz).abs().sqrt(),
             ),
         ]
@@ -113,13 +125,13 @@ def unary_gradient(p: Program, name: str, z: Ref, y: Ref, g: Ref, spec: Unary | 
         alternatives += [
             Alternative(
                 "wrong_mask",
-                "the two slopes are exchanged",
+                "the two slopes of {site} are exchanged",
                 lambda zz, yy: torch.where(zz > 0, slope, 1.0).to(zz),
             ),
             *[
                 Alternative(
                     "wrong_scale_factor",
-                    f"the slope {other:.4g} stands where {slope:.4g} belongs",
+                    f"the slope of {{site}} is {other:.4g} where it must be {slope:.4g}",
                     lambda zz, yy, s=other: torch.where(zz > 0, 1.0, s).to(zz),
                 )
                 for other in (-slope, 0.01, 0.1, 0.2, 0.3, 1 - slope, 1 / slope)
@@ -127,7 +139,11 @@ def unary_gradient(p: Program, name: str, z: Ref, y: Ref, g: Ref, spec: Unary | 
             ],
         ]
     powers = [
-        Alternative("wrong_power", f"{what} has another exponent", lambda zz, yy, w=wrong: w(zz))
+        Alternative(
+            "wrong_power",
+            f"the exponent in {what} is not the right one",
+            lambda zz, yy, w=wrong: w(zz),
+        )
         for wrong in spec.wrong_powers
     ]
     # In a statistic, 1/x for 1/sqrt(x) is an exponent rather than a point of evaluation.
@@ -146,7 +162,7 @@ def unary_gradient(p: Program, name: str, z: Ref, y: Ref, g: Ref, spec: Unary | 
         alternatives += [
             Alternative(
                 "missing_product_term",
-                f"{what} is s (1 - s), and one factor is missing",
+                f"{what} is s (1 - s), and the factor s is left out",
                 lambda zz, yy: 1 - yy,
             ),
             Alternative(
@@ -155,7 +171,11 @@ def unary_gradient(p: Program, name: str, z: Ref, y: Ref, g: Ref, spec: Unary | 
         ]
     if name == "tanh":
         alternatives += [
-            Alternative("wrong_power", f"{what} needs the square of tanh", lambda zz, yy: 1 - yy),
+            Alternative(
+                "wrong_power",
+                f"{what} is 1 - tanh², and the square is left out",
+                lambda zz, yy: 1 - yy,
+            ),
             Alternative(
                 "sign_error", f"one term of {what} has the wrong sign", lambda zz, yy: 1 + yy * yy
             ),
@@ -164,7 +184,7 @@ def unary_gradient(p: Program, name: str, z: Ref, y: Ref, g: Ref, spec: Unary | 
         alternatives.append(
             Alternative(
                 "other_variant",
-                f"this is the derivative of {relative}, not of {name}",
+                mistaken(relative, name),
                 lambda zz, yy, r=relative: UNARY[r].from_input(zz),
             )
         )
@@ -176,4 +196,5 @@ def unary_gradient(p: Program, name: str, z: Ref, y: Ref, g: Ref, spec: Unary | 
         alternatives=tuple(alternatives),
         called=f"{name}'",
     )
+    p.call(local, f"{spelled(name)}'", z)
     return mul(p, g, local, "activation_mask" if name == "relu" else "local", called=name)

@@ -21,38 +21,43 @@ def _bce(p, step, out, g):
         alternatives=(
             Alternative(
                 "derivative_at_wrong_point",
-                "sigmoid is applied twice",
+                "sigmoid is applied twice in the gradient of {site}",
                 lambda a, b: torch.sigmoid(a) - b,
             ),
             Alternative(
-                "missing_local_derivative", "sigmoid is left out", lambda a, b: torch.logit(a) - b
+                "missing_local_derivative",
+                "the sigmoid is left out of the gradient of {site}",
+                lambda a, b: torch.logit(a) - b,
             ),
             Alternative(
                 "applied_twice",
-                "sigmoid's slope is multiplied in as well",
+                "the derivative of sigmoid is multiplied in as well: the gradient of {site} "
+                "is sigmoid minus target, and that's all",
                 lambda a, b: (a - b) * a * (1 - a),
             ),
             Alternative(
                 "missing_local_derivative",
-                "the slope of sigmoid is left out",
+                "the derivative of sigmoid is left out",
                 lambda a, b: (a - b) / (a * (1 - a)),
             ),
             Alternative(
                 "missing_path",
-                "only the term of the positive targets is there",
+                "only the term of the targets 1 is there",
                 lambda a, b: b * (a - 1),
             ),
             Alternative(
                 "missing_path",
-                "only the term of the negative targets is there",
+                "only the term of the targets 0 is there",
                 lambda a, b: (1 - b) * a,
             ),
             Alternative(
                 "sign_error",
-                "one of the two terms has the wrong sign",
+                "one of the two terms, for the targets 0 and 1, has the wrong sign",
                 lambda a, b: b * (a - 1) - (1 - b) * a,
             ),
-            Alternative("sign_error", "the target is added", lambda a, b: a + b),
+            Alternative(
+                "sign_error", "the target is added, and must be subtracted", lambda a, b: a + b
+            ),
         ),
     )
     return [
@@ -73,30 +78,34 @@ def _bce_probability(p, step, out, g):
         alternatives=(
             Alternative(
                 "missing_local_derivative",
-                "the denominator q(1 - q) is left out",
+                "the denominator p(1 - p) is left out of the gradient of {site}",
                 lambda a, b: a - b,
             ),
             Alternative(
                 "missing_path",
-                "only the term of the positive targets is there",
+                "only the term of the targets 1 is there",
                 lambda a, b: -b / a,
             ),
             Alternative(
                 "missing_path",
-                "only the term of the negative targets is there",
+                "only the term of the targets 0 is there",
                 lambda a, b: (1 - b) / (1 - a),
             ),
             Alternative(
                 "sign_error",
-                "one of the two terms has the wrong sign",
+                "one of the two terms, for the targets 0 and 1, has the wrong sign",
                 lambda a, b: -b / a - (1 - b) / (1 - a),
             ),
             Alternative(
                 "derivative_at_wrong_point",
-                "sigmoid is applied to a probability",
+                "sigmoid is applied to what is a probability already",
                 lambda a, b: torch.sigmoid(a) - b,
             ),
-            Alternative("missing_target", "the target is not subtracted", lambda a, b: 1 / (1 - a)),
+            Alternative(
+                "missing_target",
+                "the target is not subtracted in the gradient of {site}",
+                lambda a, b: 1 / (1 - a),
+            ),
         ),
     )
     odds = p.emit("log_odds", lambda a: torch.log1p(-a) - torch.log(a), q)

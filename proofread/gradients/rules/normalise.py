@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
+from proofread.gradients.naming import axes_said
 from proofread.gradients.program import Alternative, Program, Ref
 from proofread.gradients.rules.core import by_autograd, mul, rule, total
 
@@ -21,7 +22,8 @@ def _normalise(p, step, out, g):
         c = v - v.mean(axes, keepdim=True) if centred else v
         return torch.rsqrt(c.square().mean(axes, keepdim=True) + eps)
 
-    scale = p.emit("rstd", rstd, x, called="rstd")
+    scale = p.emit("rstd", rstd, x, called="1/std")
+    p.steps[scale.i].name = "1/std"
     count = math.prod(p.shape(x)[a] for a in axes)
     form = Normalisation(axes, centred, count, count, eps)
     return [(x, normalise_gradient(p, x, out, g, scale, form))]
@@ -40,6 +42,7 @@ def _standardise(p, step, out, g):
         return r * (g - g.mean(axes, keepdim=True) - hat * (g * hat).mean(axes, keepdim=True))
 
     scale = p.emit("rstd", lambda v: torch.rsqrt(v + eps), var, called="1/std")
+    p.steps[scale.i].name = "1/std"
     scaled = p.emit(
         "mul",
         lambda a, b: a * b,
@@ -49,7 +52,7 @@ def _standardise(p, step, out, g):
             Alternative(
                 "other_variant",
                 "this differentiates the statistics of the batch too, as in training; "
-                "the forward takes those it is given",
+                "{site} takes those it is given",
                 by_its_own,
             ),
         ),
@@ -80,53 +83,59 @@ def normalise_gradient(
         average = mul(p, total(p, g, axes, True, "stat"), 1 / count, "count", count=count)
     else:
         average = mul(p, total(p, g, axes, True, "stat"), 0.0, "absent")
+    hint = "Each term of a statistic is subtracted: g - mean(g) - xhat * mean(g * xhat)."
+    if not centred:
+        hint = "The term of the mean square is subtracted: g - xhat * mean(g * xhat)."
     alternatives = [
         Alternative(
             "norm_stats_detached",
-            "the statistics are treated as constants",
+            "the statistics of {site} are treated as constants",
             lambda g, m, t, i, a, r: g,
         ),
         Alternative(
             "norm_var_term_missing",
-            "the path through the variance is left out",
+            "the path through the variance of {site} is left out"
+            if centred
+            else "the path through the mean square of {site} is left out",
             lambda g, m, t, i, a, r: g - m,
         ),
         Alternative(
             "sign_error",
-            "the term of the variance has the wrong sign",
+            "the term of the variance has the wrong sign at {site}",
             lambda g, m, t, i, a, r: g - m + t,
+            hint,
         ),
         Alternative(
             "missing_path",
-            "only the terms of the statistics are there",
+            "the direct path is left out: only the terms of the statistics of {site} are there",
             lambda g, m, t, i, a, r: -m - t,
         ),
         Alternative(
             "double_counted",
-            "the term of the variance is subtracted twice",
+            "the term of the variance is subtracted twice at {site}",
             lambda g, m, t, i, a, r: g - m - 2 * t,
         ),
         Alternative(
             "missing_scale_factor",
-            "xhat is left out of the term of the variance",
+            "the normalised values are left out of the term of the variance at {site}",
             lambda g, m, t, i, a, r: g - m - i,
         ),
         Alternative(
             "missing_upstream",
-            "the upstream is left out of the term of the variance",
+            "the term of the variance at {site} is not multiplied by the upstream gradient",
             lambda g, m, t, i, a, r: g - m - a * a.square().mean(axes, keepdim=True),
         ),
         *[
             Alternative(
                 "wrong_power",
-                f"the term of the variance has the factor (1/std)^{1 + k} too often or too rarely",
+                f"the term of the variance at {{site}} has {_power(1 + k)} where 1/std belongs",
                 lambda g, m, t, i, a, r, k=k: g - m - t * r**k,
             )
             for k in (-2, -1, 1, 2)
         ],
         Alternative(
             "wrong_scale_factor",
-            "the term of the variance is halved",
+            "the term of the variance at {site} is halved",
             lambda g, m, t, i, a, r: g - m - t / 2,
         ),
     ]
@@ -136,22 +145,24 @@ def normalise_gradient(
         alternatives += [
             Alternative(
                 "norm_mean_term_missing",
-                "the path through the mean is left out",
+                "the path through the mean of {site} is left out",
                 lambda g, m, t, i, a, r: g - t,
             ),
             Alternative(
                 "sign_error",
-                "the term of the mean has the wrong sign",
+                "the term of the mean has the wrong sign at {site}",
                 lambda g, m, t, i, a, r: g + m - t,
+                hint,
             ),
             Alternative(
                 "sign_error",
-                "both terms of the statistics have the wrong sign",
+                "both terms of the statistics, mean and variance, have the wrong sign at {site}",
                 lambda g, m, t, i, a, r: g + m + t,
+                hint,
             ),
             Alternative(
                 "double_counted",
-                "the term of the mean is subtracted twice",
+                "the term of the mean is subtracted twice at {site}",
                 lambda g, m, t, i, a, r: g - 2 * m - t,
             ),
         ]
@@ -159,13 +170,13 @@ def normalise_gradient(
         alternatives = [
             Alternative(
                 "norm_var_term_missing",
-                "the path through the mean square is left out",
+                "the path through the mean square of {site} is left out",
                 lambda g, m, t, i, a, r: g,
             ),
             Alternative(
                 "other_variant",
-                "this subtracts the mean of the upstream, as LayerNorm "
-                "does, but this forward has no mean",
+                "this subtracts the mean of the upstream gradient, as for LayerNorm, but {site} "
+                "subtracts no mean",
                 lambda g, m, t, i, a, r: g - g.mean(axes, keepdim=True) - t,
             ),
             *alternatives,
@@ -193,30 +204,38 @@ def normalise_gradient(
         alternatives=(
             *_other_variance(form),
             Alternative(
-                "missing_scale_factor", "the factor 1/std is left out", lambda d, r, g, t: d
-            ),
-            Alternative(
-                "wrong_power", "the factor 1/std is there twice", lambda d, r, g, t: d * r * r
-            ),
-            Alternative(
-                "wrong_power", "the factor 1/std is there three times", lambda d, r, g, t: d * r**3
-            ),
-            Alternative(
-                "wrong_power", "multiplied by std where 1/std belongs", lambda d, r, g, t: d / r
+                "missing_scale_factor",
+                "the factor 1/std is left out at {site}",
+                lambda d, r, g, t: d,
             ),
             Alternative(
                 "wrong_power",
-                "the root of the variance is left out or taken twice",
+                "the factor 1/std is there twice at {site}",
+                lambda d, r, g, t: d * r * r,
+            ),
+            Alternative(
+                "wrong_power",
+                "the factor 1/std is there three times at {site}",
+                lambda d, r, g, t: d * r**3,
+            ),
+            Alternative(
+                "wrong_power",
+                "the gradient is multiplied by std where 1/std belongs, at {site}",
+                lambda d, r, g, t: d / r,
+            ),
+            Alternative(
+                "wrong_power",
+                "the root of 1/std stands where 1/std belongs at {site}",
                 lambda d, r, g, t: d * r.sqrt(),
             ),
             Alternative(
                 "missing_local_derivative",
-                "the derivative of the normalisation is left out",
+                "the derivative of {site} is left out",
                 lambda d, r, g, t: g,
             ),
             Alternative(
                 "missing_cross_terms",
-                "only the diagonal of the Jacobian is used",
+                "only the diagonal of the Jacobian of {site} is used",
                 lambda d, r, g, t: _norm_diagonal(r, g, p[xhat], centred, count, divisor),
             ),
         ),
@@ -235,8 +254,12 @@ def _other_variance(form: Normalisation) -> list[Alternative]:
         return (d + t - t * share * (scale / r) ** 2) * scale
 
     variance = "unbiased" if biased else "biased"
-    what = f"this is the gradient with the {variance} variance"
+    what = f"this is the gradient for the {variance} variance, and {{site}} has the other one"
     return [Alternative("other_variant", what, rule)]
+
+
+def _power(k: int) -> str:
+    return {0: "no 1/std", -1: "std", 2: "(1/std)²", 3: "(1/std)³"}[k]
 
 
 def other_axes(axes: tuple[int, ...], rank: int) -> list[tuple[int, ...]]:
@@ -246,7 +269,9 @@ def other_axes(axes: tuple[int, ...], rank: int) -> list[tuple[int, ...]]:
 
 
 def _over_other_axes(other, axes, centred: bool) -> list[Alternative]:
-    what = f"the averages run over axes {other}, not over {axes}"
+    what = (
+        f"the averages at {{site}} run over {axes_said(other)}, and must run over {axes_said(axes)}"
+    )
 
     def average(v):
         return v.mean(other, keepdim=True)

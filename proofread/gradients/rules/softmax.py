@@ -42,7 +42,9 @@ def softmax_gradient(p: Program, x: Ref, y: Ref, g: Ref, axis: int) -> Ref:
         role="cross",
         alternatives=(
             Alternative(
-                "missing_cross_terms", "the sum over the other entries is left out", lambda a, b: a
+                "missing_cross_terms",
+                "the sum over the entries is left out of the gradient of {site}",
+                lambda a, b: a,
             ),
         ),
     )
@@ -69,51 +71,63 @@ def softmax_gradient(p: Program, x: Ref, y: Ref, g: Ref, axis: int) -> Ref:
         alternatives=(
             *[
                 Alternative(
-                    "wrong_axis", f"softmax runs over axis {other}, not {axis}", along(other)
+                    "wrong_axis",
+                    f"the softmax of your gradient runs over axis {other}, the forward's over "
+                    f"axis {axis}",
+                    along(other),
                 )
                 for other in range(p[x].dim())
                 if other != axis
             ],
             Alternative(
                 "missing_cross_terms",
-                "only the diagonal p(1 - p) of softmax's Jacobian is used",
+                "only the diagonal p(1 - p) of the Jacobian of {site} is used",
                 diagonal,
             ),
             Alternative(
                 "derivative_at_wrong_point",
-                "softmax is applied twice",
+                "softmax is applied twice in the gradient of {site}",
                 lambda d, y, g, z: softmax_product(torch.softmax(y, axis), g, axis),
             ),
             Alternative(
-                "missing_local_derivative", "softmax's derivative is left out", lambda d, y, g, z: g
+                "missing_local_derivative",
+                "the derivative of {site} is left out",
+                lambda d, y, g, z: g,
             ),
             Alternative(
-                "missing_local_derivative", "the factor p is left out", lambda d, y, g, z: d
-            ),
-            Alternative(
-                "applied_twice", "the factor p is multiplied in twice", lambda d, y, g, z: y * y * d
+                "missing_local_derivative",
+                "the factor p = {site} is left out before the bracket of p * (G - sum(G * p))",
+                lambda d, y, g, z: d,
             ),
             Alternative(
                 "applied_twice",
-                "softmax's Jacobian is applied twice",
+                "the factor p = {site} is multiplied in twice",
+                lambda d, y, g, z: y * y * d,
+            ),
+            Alternative(
+                "applied_twice",
+                "the Jacobian of {site} is applied twice",
                 lambda d, y, g, z: y * (y * d - (y * d * y).sum(axis, keepdim=True)),
             ),
             Alternative(
-                "sign_error", "the sum is added, not subtracted", lambda d, y, g, z: y * (2 * g - d)
+                "sign_error",
+                "the sum is added, and must be subtracted, in the gradient of {site}",
+                lambda d, y, g, z: y * (2 * g - d),
+                "The gradient is p * (G - sum(G * p)), with p the softmax and G the upstream.",
             ),
             Alternative(
                 "missing_cross_terms",
-                "only the factor -p² of the diagonal is subtracted",
+                "only p² is subtracted in the gradient of {site}, where a sum belongs",
                 lambda d, y, g, z: y * g - y * y,
             ),
             Alternative(
                 "other_variant",
-                "this is the rule of log-softmax",
+                "this is the gradient for log_softmax, and the forward has {site}",
                 lambda d, y, g, z: g - y * g.sum(axis, keepdim=True),
             ),
             Alternative(
                 "missing_upstream",
-                "the upstream is left out of the sum",
+                "the sum in the gradient of {site} lacks the upstream gradient",
                 lambda d, y, g, z: y * g - y * y.sum(axis, keepdim=True),
             ),
         ),
@@ -133,6 +147,7 @@ def _log_softmax(p, step, out, g):
 def log_softmax_gradient(p: Program, x: Ref, y: Ref, g: Ref, axis: int) -> Ref:
     """G - p * sum(G), in the steps of that formula."""
     probability = p.emit("softmax", torch.exp, y, called="softmax")
+    p.call(probability, "softmax", x)
     inner = total(p, g, (axis,), True, "cross")
     product = mul(p, probability, inner, "operand")
     return p.emit(
@@ -146,23 +161,24 @@ def log_softmax_gradient(p: Program, x: Ref, y: Ref, g: Ref, axis: int) -> Ref:
         alternatives=(
             Alternative(
                 "derivative_at_wrong_point",
-                "softmax is applied twice",
+                "softmax is applied twice in the gradient of {site}",
                 lambda g, t, q, z: g - torch.softmax(q, axis) * g.sum(axis, keepdim=True),
             ),
             Alternative(
                 "derivative_at_wrong_point",
-                "the logits stand where their softmax belongs",
+                f"the gradient of {{site}} uses {p.describe(x)} where its softmax belongs",
                 lambda g, t, q, z: g - z * g.sum(axis, keepdim=True),
             ),
             Alternative(
                 "missing_local_derivative",
-                "the exponentials stand where softmax belongs",
+                f"the gradient of {{site}} uses exp({p.describe(x)}) where its softmax belongs",
                 lambda g, t, q, z: g - z.exp() * g.sum(axis, keepdim=True),
             ),
             *[
                 Alternative(
                     "wrong_axis",
-                    f"softmax runs over axis {other}, not {axis}",
+                    f"the softmax of your gradient runs over axis {other}, the forward's over "
+                    f"axis {axis}",
                     lambda g, t, q, z, o=other: g - torch.softmax(z, o) * g.sum(axis, keepdim=True),
                 )
                 for other in range(p[x].dim())
@@ -170,43 +186,58 @@ def log_softmax_gradient(p: Program, x: Ref, y: Ref, g: Ref, axis: int) -> Ref:
             ],
             Alternative(
                 "missing_cross_terms",
-                "only the diagonal 1 - p is used",
+                "only the diagonal 1 - p of the Jacobian of {site} is used",
                 lambda g, t, q, z: g * (1 - q),
             ),
             Alternative(
                 "other_variant",
-                "this is the rule of softmax",
+                "this is the gradient for softmax, and the forward has {site}",
                 lambda g, t, q, z: q * (g - (g * q).sum(axis, keepdim=True)),
             ),
             Alternative(
-                "missing_upstream", "the upstream is left out of the sum", lambda g, t, q, z: g - q
+                "missing_upstream",
+                "the softmax in the gradient of {site} is not multiplied by the sum of upstream",
+                lambda g, t, q, z: g - q,
             ),
             Alternative(
                 "missing_local_derivative",
-                "log-softmax's derivative is left out",
+                "the derivative of {site} is left out",
                 lambda g, t, q, z: g,
             ),
-            Alternative("sign_error", "one term has the wrong sign", lambda g, t, q, z: g + t),
-            Alternative("sign_error", "one term has the wrong sign", lambda g, t, q, z: -g - t),
+            *[
+                Alternative(
+                    "sign_error",
+                    "one of the two terms of the gradient of {site} has the wrong sign",
+                    rule,
+                    "The gradient is G - p * sum(G), with p the softmax and G the upstream.",
+                )
+                for rule in (lambda g, t, q, z: g + t, lambda g, t, q, z: -g - t)
+            ],
             Alternative(
                 "applied_twice",
-                "softmax's own Jacobian is multiplied in as well",
+                "the Jacobian of softmax is multiplied in once more: the gradient of {site} "
+                "contains it already",
                 lambda g, t, q, z: q * ((g - t) - ((g - t) * q).sum(axis, keepdim=True)),
             ),
             Alternative(
                 "applied_twice",
-                "softmax's slope p(1 - p) is multiplied in as well",
+                "p(1 - p), the diagonal of softmax's Jacobian, is multiplied in once more: the "
+                "gradient of {site} contains it already",
                 lambda g, t, q, z: (g - t) * q * (1 - q),
             ),
             Alternative(
                 "missing_path",
-                "the path through the sum of exponentials is left out",
+                "the path through the sum of the exponentials of {site} is left out",
                 lambda g, t, q, z: g,
             ),
-            Alternative("missing_target", "the target is not subtracted", lambda g, t, q, z: -t),
+            Alternative(
+                "missing_target",
+                "the target is not subtracted in the gradient of {site}",
+                lambda g, t, q, z: -t,
+            ),
             Alternative(
                 "missing_cross_terms",
-                "only the entries of the targets get a gradient",
+                "only the entry of the target gets a gradient in each row of {site}",
                 lambda g, t, q, z: torch.where(g != 0, g - t, torch.zeros_like(g)),
             ),
         ),

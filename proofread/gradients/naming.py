@@ -1,0 +1,221 @@
+"""Name a value as the user would write it: `W`, `softmax(X @ W)`, `Q @ K.T`."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from proofread.gradients.program import Program, Ref, Step
+
+LONGEST = 44  # a longer name says less
+KEPT = 4  # ways to write a value that are tried as parts of a larger one
+
+# The operators of Python with how strongly they bind.
+INFIX = {
+    "gt": (">", 0), "ge": (">=", 0), "lt": ("<", 0), "le": ("<=", 0), "eq": ("==", 0),
+    "ne": ("!=", 0), "logical_and": ("&", 1), "add": ("+", 2), "sub": ("-", 2), "mul": ("*", 3),
+    "div": ("/", 3), "mm": ("@", 3), "pow": ("**", 5),
+}  # fmt: skip
+PREFIX = {"neg": "-", "bitwise_not": "~", "logical_not": "~"}
+SIGN, ATOM = 4, 9
+UNCHANGED = {"view", "expand", "cast"}
+PARTS = {
+    "slice", "select", "index", "gather", "embedding", "index_select", "unfold", "diagonal",
+    "narrow", "take_along_dim", "take", "split", "split_with_sizes", "unbind", "chunk", "target",
+    "weight",
+}  # fmt: skip
+FUNCTIONS = {"sum", "mean", "var", "softmax", "log_softmax", "logsumexp", "cat"}
+SPELLED = {"gelu_tanh": "gelu", "quick_gelu": "gelu", "half_square": "square"}
+
+
+class Call(NamedTuple):
+    """How a value is written where its steps do not show it.
+
+    `written` tells whether the user wrote this very call; else it was recognised by its values.
+    A call of nothing, "", is its argument itself.
+    """
+
+    called: str
+    arguments: tuple
+    written: bool
+
+
+class _Said(NamedTuple):
+    """One way to write a value; the more it leaves out, the higher its cost."""
+
+    cost: int
+    text: str
+    strength: int = ATOM
+
+    def inside(self, strength: int) -> str:
+        return self.text if self.strength >= strength else f"({self.text})"
+
+
+class Names:
+    """The names of the values of one program."""
+
+    def __init__(self, program: Program) -> None:
+        self.p = program
+        self.ways: dict[int, list[_Said]] = {}
+        self.counts: dict[str, int] = {}
+
+    def describe(self, ref: Ref) -> str:
+        """Name a value, by its shape where it has no short name."""
+        ways = self.of(ref.i)
+        if ways and ways[0].text != "...":
+            return ways[0].text
+        if ref.i == self.p.output.i:
+            return "the output"
+        shape = self.p.shape(ref)
+        return f"a value of shape {shape}" if shape else "a single number"
+
+    def of(self, i: int) -> list[_Said]:
+        """Return the ways to write a value, the fullest first."""
+        if i not in self.ways:
+            self.ways[i] = []  # no value is part of itself
+            step = self.p.steps[i]
+            if step.name:
+                found = [_Said(0, step.name)]
+            elif step.kind in ("leaf", "captured", "upstream"):
+                found = [_constant(self.p.values[i])]
+            elif step.kind in UNCHANGED and step.operands():
+                found = self.of(step.operands()[0].i)
+            else:
+                found = self._made(i, step)
+            self.ways[i] = sorted(found, key=lambda said: said.cost)[:KEPT]
+        return self.ways[i]
+
+    def _made(self, i: int, step: Step) -> list[_Said]:
+        call = self.p.calls.get(i)
+        if call and not call.called:
+            return self.of(call.arguments[0].i)
+        if call and call.written:
+            return self._written(call.called, call.arguments, 0)
+        found = []
+        if step.kind == "permute":
+            found = self._permuted(step)
+        elif step.kind == "mul" and step.arguments[1] == -1:
+            found = self._written("neg", step.arguments[:1], 0)
+        elif step.kind in INFIX:
+            found = self._written(step.kind, step.arguments, 0)
+        elif called := step.details.get("called", step.kind if step.kind in FUNCTIONS else ""):
+            found = self._written(called, step.arguments, 0)
+        if call:
+            found += self._written(call.called, call.arguments, 1)
+        return found
+
+    def _permuted(self, step: Step) -> list[_Said]:
+        order = tuple(step.details["order"])
+        rank = len(order)
+        if order == (1, 0):
+            suffix = ".T"
+        elif rank > 2 and order == (*range(rank - 2), rank - 1, rank - 2):
+            suffix = ".mT"
+        else:
+            suffix = f".permute{order}"
+        return _short(_Said(a.cost, a.inside(ATOM) + suffix) for a in self.of(step.operands()[0].i))
+
+    def _written(self, called: str, arguments: tuple, cost: int) -> list[_Said]:
+        parts = [self._part(a) for a in _flat(arguments)]
+        parts = [ways for ways in parts if ways is not None]
+        if called in PREFIX and len(parts) == 1:
+            return _short(
+                _Said(a.cost + cost, PREFIX[called] + a.inside(SIGN), SIGN) for a in parts[0]
+            )
+        if called == "pow" and arguments[1] == 1:
+            return parts[0]
+        if called in INFIX and len(parts) == 2:
+            sign, strength = INFIX[called]
+            return _short(
+                _Said(
+                    a.cost + b.cost + cost,
+                    f"{a.inside(strength)} {sign} {b.inside(strength + 1)}",
+                    strength,
+                )
+                for a, b in itertools.product(*parts)
+                if "..." not in (a.text, b.text)
+            )
+        # A number among the arguments of a function is an axis or a setting.
+        parts = [self._part(a) for a in _flat(arguments) if not isinstance(a, int | float)]
+        if called in PARTS and parts:
+            index = parts[1][0].text if len(parts) == 2 and parts[1] else "..."
+            return _short(_Said(a.cost + cost, f"{a.inside(ATOM)}[{index}]") for a in parts[0])
+        if called == "write" or not parts:
+            return []
+        called = spelled(called)
+        found = _short(
+            _Said(
+                sum(a.cost for a in combo) + cost, f"{called}({', '.join(a.text for a in combo)})"
+            )
+            for combo in itertools.product(*parts)
+        )
+        if self._count(called) == 1:
+            found.append(_Said(3 + cost, f"{called}(...)"))
+        return found
+
+    def _part(self, argument: Any) -> list[_Said] | None:
+        if isinstance(argument, bool) or argument is None or isinstance(argument, str):
+            return None
+        if isinstance(argument, int | float):
+            return [_Said(0, number(argument), ATOM if argument >= 0 else SIGN)]
+        return self.of(argument.i) if hasattr(argument, "i") else None
+
+    def _count(self, called: str) -> int:
+        """Count the steps of the forward that are called so."""
+        if not self.counts:
+            seen = set()
+            for i, step in enumerate(self.p.steps[: self.p.output.i + 1]):
+                call = self.p.calls.get(i)
+                name = call.called if call else step.details.get("called", step.kind)
+                seen.add((spelled(name), str(call.arguments) if call else i))
+            for name, _ in seen:
+                self.counts[name] = self.counts.get(name, 0) + 1
+        return self.counts.get(called, 0)
+
+
+def _flat(arguments: Any) -> list:
+    """Return the arguments, those in lists among them."""
+    found = []
+    for argument in arguments:
+        found += _flat(argument) if isinstance(argument, list | tuple) else [argument]
+    return found
+
+
+def _short(found) -> list[_Said]:
+    kept = [said for said in found if len(said.text) <= LONGEST]
+    return sorted(kept, key=lambda said: said.cost)[:KEPT]
+
+
+def _constant(value: Any) -> _Said:
+    """A tensor that the forward makes itself: a number, or something without a name."""
+    if isinstance(value, Tensor) and value.numel() == 1 and not value.is_complex():
+        return _Said(0, number(value.item()))
+    return _Said(2, "...")
+
+
+def spelled(called: str) -> str:
+    """Write the name of a function as PyTorch does."""
+    return SPELLED.get(called, called.strip("_"))
+
+
+def number(value: float) -> str:
+    """Write a number in few digits.
+
+    >>> number(3), number(1 / 3), number(1e-5), number(2.0)
+    ('3', '0.3333', '1e-05', '2')
+    """
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def axes_said(axes: tuple[int, ...]) -> str:
+    """Name axes in a sentence.
+
+    >>> axes_said((0,)), axes_said((0, 2)), axes_said((0, 2, 3))
+    ('axis 0', 'axes 0 and 2', 'axes 0, 2 and 3')
+    """
+    if len(axes) == 1:
+        return f"axis {axes[0]}"
+    return f"axes {', '.join(map(str, axes[:-1]))} and {axes[-1]}"

@@ -1,0 +1,76 @@
+"""Which explanations are said, in which words, and with which hint."""
+
+from __future__ import annotations
+
+from proofread.gradients.program import Program
+from proofread.gradients.report import Mistake
+from proofread.gradients.sentences import SENTENCES
+from proofread.gradients.values import Finding
+
+MOST = 3  # explanations that are said
+
+# Beside the first explanation these are nonsense: they see a symptom of it at the same place.
+SYMPTOMS = {
+    "missing_mean": {"missing_upstream", "upstream_collapsed"},
+    "wrong_mean_count": {"missing_upstream", "upstream_collapsed"},
+    "extra_mean": {"missing_upstream"},
+    "missing_mask": {"wrong_mask", "upstream_collapsed"},
+    "missing_path": {"wrong_mask", "upstream_collapsed"},
+    "missing_target": {"wrong_mask"},
+    "missing_broadcast_sum": {"wrong_axis"},
+    "wrong_axis": {"upstream_collapsed"},
+    "sign_error": {"missing_scale_factor", "missing_local_derivative"},
+    "missing_cross_terms": {"missing_broadcast_sum", "overwrite_not_accumulate"},
+    "norm_mean_term_missing": {"missing_product_term"},
+    "norm_var_term_missing": {
+        "wrong_power",
+        "missing_local_derivative",
+        "missing_product_term",
+        "missing_upstream",
+    },
+}
+
+
+def said(
+    findings: list[Finding], program: Program | None, wrt: str, shape: tuple[int, ...]
+) -> list[Mistake]:
+    """Put the findings into words, the best first, without those that the best one rules out."""
+    mistakes, accounts = [], set()
+    for finding in _apart(findings)[:MOST]:
+        meaning, hint = SENTENCES[finding.label]
+        sentence = f"{finding.what[0].upper()}{finding.what[1:]}."
+        if finding.what in accounts:  # the same account by another name: say what the name means
+            sentence = meaning.format(wrt=wrt, shape=shape)
+        accounts.add(finding.what)
+        hint = finding.hint or _hint(finding.label, program) or hint.format(wrt=wrt, shape=shape)
+        mistakes.append(Mistake(finding.label, sentence, hint))
+    return mistakes
+
+
+def _apart(findings: list[Finding]) -> list[Finding]:
+    if not findings:
+        return []
+    first, *others = findings
+    ruled_out = SYMPTOMS.get(first.label, set())
+    return [first, *[f for f in others if f.label not in ruled_out and not _is_dull(f)]]
+
+
+def _is_dull(finding: Finding) -> bool:
+    """Tell whether a second explanation only gives the ratio of the two gradients again."""
+    return finding.what.startswith("your gradient is ") and finding.label == "wrong_scale_factor"
+
+
+def _hint(label: str, program: Program | None) -> str:
+    """Return a hint that fits this forward better than the general one; else ''."""
+    if label != "sign_error" or program is None:
+        return ""
+    active = program.dependents(1 << program.wrt.i)
+    calls = {call.called for call in program.calls.values()}
+    if any("entropy" in called for called in calls):
+        return "The gradient of this loss is prediction minus target, in this order."
+    steps = [s for i, s in enumerate(program.steps[: program.output.i + 1]) if active >> i & 1]
+    if any(s.kind == "sub" for s in steps):
+        return "Differentiate the difference again: d(a - b)/da is 1, and d(a - b)/db is -1."
+    if any(s.kind == "div" and s.needs & active for s in steps):
+        return "Differentiate the quotient again: d(a / b)/da is 1 / b, and d(a / b)/db is -a / b²."
+    return ""
