@@ -119,7 +119,9 @@ def _factor_said(e: Enumeration, step: Step) -> tuple[str, bool]:
         return f"the divisor {number(about.arguments[1])} of {site}", True
     named = e.name(factor) if isinstance(factor, Ref) else number(factor)
     place = "of" if about.kind in ("mul", "div") else "in the derivative of"
-    return f"the factor {named} {place} {site}", False
+    if not named.startswith("the "):
+        named = f"the factor {named}"
+    return f"{named} {place} {site}", False
 
 
 def _may_be_count(e: Enumeration, factor) -> bool:

@@ -133,6 +133,9 @@ class Enumeration:
             value = self.p.gradient_of.get(ref.i)
             if value is not None:
                 return f"the gradient with respect to {self.p.describe(Ref(value))}"
+            step = self.p.steps[ref.i]
+            if step.kind in ("sum", "mean") and step.role != "broadcast":
+                return f"the {step.kind} of {self.name(step.operands()[0])}"
             return f"the gradient at {self.site(ref.i)}"
         return self.p.describe(ref)
 
@@ -445,8 +448,7 @@ def _detached_label(e: Enumeration, i: int) -> tuple[str, str, tuple]:
     """Name a gradient that is cut at a backward step, by the forward value it belongs to."""
     p = e.p
     about = p.steps[i].about
-    through = p.describe(Ref(about))
-    what = f"no gradient goes through {through}"
+    what = f"no gradient reaches {p.describe(Ref(p.gradient_of.get(i, about)))}"
     if p.steps[about].kind == "var":
         return "norm_var_term_missing", what, ("missing_path", "norm_stats_detached")
     return "missing_path", what, ()

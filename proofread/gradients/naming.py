@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from proofread.gradients.program import Program, Ref, Step
 
 LONGEST = 44  # a longer name says less
+SHORT = 24  # up to here an expression is better than the textbook name of what it computes
 KEPT = 4  # ways to write a value that are tried as parts of a larger one
 
 # The operators of Python with how strongly they bind.
@@ -32,15 +33,10 @@ SPELLED = {"gelu_tanh": "gelu", "quick_gelu": "gelu", "half_square": "square"}
 
 
 class Call(NamedTuple):
-    """How a value is written where its steps do not show it.
-
-    `written` tells whether the user wrote this very call; else it was recognised by its values.
-    A call of nothing, "", is its argument itself.
-    """
+    """How a value is written where its steps do not show it; "" is the argument itself."""
 
     called: str
     arguments: tuple
-    written: bool
 
 
 class _Said(NamedTuple):
@@ -85,6 +81,7 @@ class Names:
                 found = self.of(step.operands()[0].i)
             else:
                 found = self._made(i, step)
+                found += self._recognised(i, found)
             self.ways[i] = sorted(found, key=lambda said: said.cost)[:KEPT]
         return self.ways[i]
 
@@ -92,7 +89,7 @@ class Names:
         call = self.p.calls.get(i)
         if call and not call.called:
             return self.of(call.arguments[0].i)
-        if call and call.written:
+        if call:
             return self._written(call.called, call.arguments, 0)
         found = []
         if step.kind == "permute":
@@ -103,9 +100,15 @@ class Names:
             found = self._written(step.kind, step.arguments, 0)
         elif called := step.details.get("called", step.kind if step.kind in FUNCTIONS else ""):
             found = self._written(called, step.arguments, 0)
-        if call:
-            found += self._written(call.called, call.arguments, 1)
         return found
+
+    def _recognised(self, i: int, found: list[_Said]) -> list[_Said]:
+        """Return what a value was recognised as; that goes before a long expression."""
+        call = self.p.recognised.get(i)
+        if call is None:
+            return []
+        fits = any(said.cost == 0 and len(said.text) <= SHORT for said in found)
+        return self._written(call.called, call.arguments, 1 if fits else -1)
 
     def _permuted(self, step: Step) -> list[_Said]:
         order = tuple(step.details["order"])
@@ -116,7 +119,8 @@ class Names:
             suffix = ".mT"
         else:
             suffix = f".permute{order}"
-        return _short(_Said(a.cost, a.inside(ATOM) + suffix) for a in self.of(step.operands()[0].i))
+        source = self.of(step.operands()[0].i)
+        return _short(_Said(a.cost, _turned(a.inside(ATOM), suffix)) for a in source)
 
     def _written(self, called: str, arguments: tuple, cost: int) -> list[_Said]:
         parts = [self._part(a) for a in _flat(arguments)]
@@ -129,6 +133,9 @@ class Names:
             return parts[0]
         if called in INFIX and len(parts) == 2:
             sign, strength = INFIX[called]
+            if called == "mul" and isinstance(arguments[1], int | float):
+                # PyTorch sees 2 * x as x * 2; a longer product may well end in its factor.
+                parts = parts[::-1] if parts[0] and parts[0][0].strength > strength else parts
             return _short(
                 _Said(
                     a.cost + b.cost + cost,
@@ -174,6 +181,12 @@ class Names:
             for name, _ in seen:
                 self.counts[name] = self.counts.get(name, 0) + 1
         return self.counts.get(called, 0)
+
+
+def _turned(said: str, suffix: str) -> str:
+    """Append a transposition, which undoes the same one before it."""
+    twice = suffix in (".T", ".mT") and said.endswith(suffix)
+    return said.removesuffix(suffix) if twice else said + suffix
 
 
 def _flat(arguments: Any) -> list:

@@ -83,7 +83,7 @@ def refs(argument: Any):
 class Program:
     """Steps with their values; the builders of forward and backward append to it.
 
-    `calls` says how the user writes a value, `gradient_of` of which forward value a step of the
+    `calls` says how the user writes a value, `recognised` which textbook function it is, `gradient_of` of which forward value a step of the
     backward is the gradient.
     """
 
@@ -97,6 +97,7 @@ class Program:
         self.upstream = Ref(-1)
         self.wrt = Ref(-1)
         self.calls: dict[int, Call] = {}
+        self.recognised: dict[int, Call] = {}
         self.gradient_of: dict[int, int] = {}
         self._names: Names | None = None
 
@@ -105,7 +106,7 @@ class Program:
         copy = Program()
         copy.steps, copy.values = list(self.steps), list(self.values)
         copy.output, copy.wrt = self.output, self.wrt
-        copy.calls = dict(self.calls)
+        copy.calls, copy.recognised = dict(self.calls), dict(self.recognised)
         return copy
 
     def leaf(self, value: Any, name: str, kind: str = "leaf") -> Ref:
@@ -172,10 +173,14 @@ class Program:
         value = self.values[ref.i]
         return isinstance(value, Tensor) and value.dtype in (torch.float64, torch.float32)
 
-    def call(self, ref: Ref, called: str, *arguments: Any, written: bool = True) -> Ref:
+    def call(self, ref: Ref, called: str, *arguments: Any) -> Ref:
         """Note how the user writes a value, where its steps do not show it."""
-        self.calls.setdefault(ref.i, Call(called, arguments, written))
+        self.calls[ref.i] = Call(called, arguments)
         return ref
+
+    def recognise(self, ref: Ref, called: str, *arguments: Any) -> None:
+        """Note which textbook function a value is."""
+        self.recognised[ref.i] = Call(called, arguments)
 
     def describe(self, ref: Ref) -> str:
         """Say what a value is in the names of the user: `W`, `softmax(X @ W)`."""

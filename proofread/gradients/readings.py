@@ -11,7 +11,9 @@ MOST = 3  # explanations that are said
 
 # Beside the first explanation these are nonsense: they see a symptom of it at the same place.
 SYMPTOMS = {
-    "missing_mean": {"missing_upstream", "upstream_collapsed"},
+    "missing_upstream": {"missing_scale_factor", "missing_local_derivative"},
+    "missing_mean": {"missing_upstream", "upstream_collapsed", "double_counted"},
+    "missing_scale_factor": {"upstream_collapsed"},
     "wrong_mean_count": {"missing_upstream", "upstream_collapsed"},
     "extra_mean": {"missing_upstream"},
     "missing_mask": {"wrong_mask", "upstream_collapsed"},
@@ -57,7 +59,9 @@ def _apart(findings: list[Finding]) -> list[Finding]:
 
 def _is_dull(finding: Finding) -> bool:
     """Tell whether a second explanation only gives the ratio of the two gradients again."""
-    return finding.what.startswith("your gradient is ") and finding.label == "wrong_scale_factor"
+    thrice = finding.what == "every entry is three times the right one"
+    ratio = finding.what.startswith("your gradient is ") and finding.label == "wrong_scale_factor"
+    return thrice or ratio
 
 
 def _hint(label: str, program: Program | None) -> str:
@@ -65,7 +69,7 @@ def _hint(label: str, program: Program | None) -> str:
     if label != "sign_error" or program is None:
         return ""
     active = program.dependents(1 << program.wrt.i)
-    calls = {call.called for call in program.calls.values()}
+    calls = {c.called for c in (*program.calls.values(), *program.recognised.values())}
     if any("entropy" in called for called in calls):
         return "The gradient of this loss is prediction minus target, in this order."
     steps = [s for i, s in enumerate(program.steps[: program.output.i + 1]) if active >> i & 1]

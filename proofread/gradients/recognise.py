@@ -63,10 +63,10 @@ def _softmax(p: Program, x: Ref, y: Ref) -> TextbookRule | None:
         if a.shape[axis] < 2:
             continue
         if _same(torch.softmax(a, axis), b):
-            p.call(y, "softmax", x, written=False)
+            p.recognise(y, "softmax", x)
             return lambda p, out, g, axis=axis: [(x, softmax_gradient(p, x, out, g, axis))]
         if _same(torch.log_softmax(a, axis), b):
-            p.call(y, "log_softmax", x, written=False)
+            p.recognise(y, "log_softmax", x)
             return lambda p, out, g, axis=axis: [(x, log_softmax_gradient(p, x, out, g, axis))]
     return None
 
@@ -77,7 +77,7 @@ def _elementwise(p: Program, x: Ref, y: Ref) -> TextbookRule | None:
         return None
     for name in RECOGNISABLE:
         if _same(UNARY[name].function(a), b):
-            p.call(y, name, x, written=False)
+            p.recognise(y, name, x)
             return lambda p, out, g, name=name: [(x, unary_gradient(p, name, x, out, g))]
     positive = a > 0
     slopes = b[~positive] / a[~positive]
@@ -85,7 +85,7 @@ def _elementwise(p: Program, x: Ref, y: Ref) -> TextbookRule | None:
         slope = float(slopes[0])
         if 0 < slope < 1 and _same(slopes, slopes[:1].expand_as(slopes)):
             spec = leaky(slope)
-            p.call(y, "leaky_relu", x, written=False)
+            p.recognise(y, "leaky_relu", x)
             return lambda p, out, g: [(x, unary_gradient(p, "leaky_relu", x, out, g, spec))]
     return None
 
@@ -112,7 +112,7 @@ def _normalised(p: Program, x: Ref, y: Ref) -> TextbookRule | None:
                 continue
             form = Normalisation(axes, centred, count, *found)
             if called := _normalisation_called(form, a.dim()):
-                p.call(y, called, x, written=False)
+                p.recognise(y, called, x)
             return _normalise_rule(x, form)
     return None
 
@@ -161,13 +161,13 @@ def _bce(p: Program, x: Ref, y: Ref) -> TextbookRule | None:
         for sign, losses in ((1, b), (-1, -b)):
             if _same(F.binary_cross_entropy_with_logits(a, target, reduction="none"), losses):
                 if sign > 0:
-                    p.call(y, "binary_cross_entropy_with_logits", x, Ref(i), written=False)
+                    p.recognise(y, "binary_cross_entropy_with_logits", x, Ref(i))
                 return _bce_rule(x, Ref(i), sign)
             if (a > 0).all() and (a < 1).all():
                 plain = F.binary_cross_entropy(a, target, reduction="none")
                 if _same(plain, losses):
                     if sign > 0:
-                        p.call(y, "binary_cross_entropy", x, Ref(i), written=False)
+                        p.recognise(y, "binary_cross_entropy", x, Ref(i))
                     return _bce_rule(x, Ref(i), sign, "bce_probability")
     return None
 
@@ -203,7 +203,7 @@ def _convolution(p: Program, y: Ref) -> TextbookRule | None:
             turned = kernel.flip(list(range(2, kernel.dim()))) if flipped else kernel
             if _same(convolve(signal, turned)[0, 0], out):
                 called = "convolve" if flipped else f"conv{out.dim()}d"
-                p.call(y, called, x, w, written=False)
+                p.recognise(y, called, x, w)
                 return _convolution_rule(x, w, flipped)
     return None
 
@@ -252,7 +252,7 @@ def _cross_entropy(p: Program, x: Ref, y: Ref) -> TextbookRule | None:
         for sign in (1, -1):
             if _same(sign * picked, b):
                 if sign < 0:
-                    p.call(y, "cross_entropy", x, Ref(i), written=False)
+                    p.recognise(y, "cross_entropy", x, Ref(i))
                 return _cross_entropy_rule(x, Ref(i), sign)
     return None
 

@@ -298,7 +298,7 @@ def _updated_weights(u: Tensor, problem: Problem, tolerance: float) -> list[Find
         slope = _slope(problem, weight)
         if slope is None or not slope.any():
             continue
-        what = f"the step of {step.name} comes before the gradient that needs its old value"
+        what = f"the weight {step.name} is stepped before the gradient that needs its old value"
         if i != program.wrt.i:
             moved = _backward_reads(program, weight, slope)
             if moved is not None:

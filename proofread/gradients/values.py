@@ -167,8 +167,8 @@ def mask_findings(u: Tensor, r: Tensor, tolerance: float) -> list[Finding]:
         return [
             Finding(
                 "wrong_mask",
-                f"{entries(opened)} must be 0 and {be(opened)} not; {entries(closed)} must not be "
-                f"0 and {be(closed)}",
+                f"the mask is another one: {entries(opened)} must be 0 and {be(opened)} not, "
+                f"and {closed} {be(closed)} 0 and must not be",
                 22,
             )
         ]

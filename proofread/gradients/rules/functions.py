@@ -46,7 +46,7 @@ def unary_gradient(p: Program, name: str, z: Ref, y: Ref, g: Ref, spec: Unary | 
         alternatives.append(
             Alternative(
                 "missing_product_term",
-                f"{what} has two terms, and one is left out",
+                "the derivative of {site} has two terms, and one is left out",
                 lambda zz, yy, t=term: t(zz),
             )
         )

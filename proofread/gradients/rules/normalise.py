@@ -101,7 +101,7 @@ def normalise_gradient(
         ),
         Alternative(
             "sign_error",
-            "the term of the variance has the wrong sign at {site}",
+            "the term of the variance has the wrong sign in the gradient of {site}",
             lambda g, m, t, i, a, r: g - m + t,
             hint,
         ),
@@ -112,30 +112,30 @@ def normalise_gradient(
         ),
         Alternative(
             "double_counted",
-            "the term of the variance is subtracted twice at {site}",
+            "the term of the variance is subtracted twice in the gradient of {site}",
             lambda g, m, t, i, a, r: g - m - 2 * t,
         ),
         Alternative(
             "missing_scale_factor",
-            "the normalised values are left out of the term of the variance at {site}",
+            "the normalised values are left out of the term of the variance in the gradient of {site}",
             lambda g, m, t, i, a, r: g - m - i,
         ),
         Alternative(
             "missing_upstream",
-            "the term of the variance at {site} is not multiplied by the upstream gradient",
+            "the term of the variance in the gradient of {site} is not multiplied by the upstream gradient",
             lambda g, m, t, i, a, r: g - m - a * a.square().mean(axes, keepdim=True),
         ),
         *[
             Alternative(
                 "wrong_power",
-                f"the term of the variance at {{site}} has {_power(1 + k)} where 1/std belongs",
+                f"the term of the variance in the gradient of {{site}} has {_power(1 + k)} where 1/std belongs",
                 lambda g, m, t, i, a, r, k=k: g - m - t * r**k,
             )
             for k in (-2, -1, 1, 2)
         ],
         Alternative(
             "wrong_scale_factor",
-            "the term of the variance at {site} is halved",
+            "the term of the variance in the gradient of {site} is halved",
             lambda g, m, t, i, a, r: g - m - t / 2,
         ),
     ]
@@ -150,19 +150,19 @@ def normalise_gradient(
             ),
             Alternative(
                 "sign_error",
-                "the term of the mean has the wrong sign at {site}",
+                "the term of the mean has the wrong sign in the gradient of {site}",
                 lambda g, m, t, i, a, r: g + m - t,
                 hint,
             ),
             Alternative(
                 "sign_error",
-                "both terms of the statistics, mean and variance, have the wrong sign at {site}",
+                "both terms of the statistics, mean and variance, have the wrong sign in the gradient of {site}",
                 lambda g, m, t, i, a, r: g + m + t,
                 hint,
             ),
             Alternative(
                 "double_counted",
-                "the term of the mean is subtracted twice at {site}",
+                "the term of the mean is subtracted twice in the gradient of {site}",
                 lambda g, m, t, i, a, r: g - 2 * m - t,
             ),
         ]
@@ -205,27 +205,27 @@ def normalise_gradient(
             *_other_variance(form),
             Alternative(
                 "missing_scale_factor",
-                "the factor 1/std is left out at {site}",
+                "the factor 1/std is left out in the gradient of {site}",
                 lambda d, r, g, t: d,
             ),
             Alternative(
                 "wrong_power",
-                "the factor 1/std is there twice at {site}",
+                "the factor 1/std is there twice in the gradient of {site}",
                 lambda d, r, g, t: d * r * r,
             ),
             Alternative(
                 "wrong_power",
-                "the factor 1/std is there three times at {site}",
+                "the factor 1/std is there three times in the gradient of {site}",
                 lambda d, r, g, t: d * r**3,
             ),
             Alternative(
                 "wrong_power",
-                "the gradient is multiplied by std where 1/std belongs, at {site}",
+                "the gradient is multiplied by std where 1/std belongs in the gradient of {site}",
                 lambda d, r, g, t: d / r,
             ),
             Alternative(
                 "wrong_power",
-                "the root of 1/std stands where 1/std belongs at {site}",
+                "the root of 1/std stands where 1/std belongs in the gradient of {site}",
                 lambda d, r, g, t: d * r.sqrt(),
             ),
             Alternative(
@@ -253,8 +253,8 @@ def _other_variance(form: Normalisation) -> list[Alternative]:
         scale = torch.rsqrt((r**-2 - form.eps) * share + form.eps)
         return (d + t - t * share * (scale / r) ** 2) * scale
 
-    variance = "unbiased" if biased else "biased"
-    what = f"this is the gradient for the {variance} variance, and {{site}} has the other one"
+    variance, other = ("unbiased", "biased") if biased else ("biased", "unbiased")
+    what = f"this is the gradient for the {variance} variance, and {{site}} has the {other} one"
     return [Alternative("other_variant", what, rule)]
 
 
@@ -269,9 +269,7 @@ def other_axes(axes: tuple[int, ...], rank: int) -> list[tuple[int, ...]]:
 
 
 def _over_other_axes(other, axes, centred: bool) -> list[Alternative]:
-    what = (
-        f"the averages at {{site}} run over {axes_said(other)}, and must run over {axes_said(axes)}"
-    )
+    what = f"the averages in the gradient of {{site}} run over {axes_said(other)}, and must run over {axes_said(axes)}"
 
     def average(v):
         return v.mean(other, keepdim=True)
