@@ -116,8 +116,8 @@ def _factor_said(e: Enumeration, step: Step) -> tuple[str, bool]:
     factor = step.arguments[1]
     about, site = e.p.steps[step.about], e.p.describe(Ref(step.about))
     if about.kind == "div" and not isinstance(about.arguments[1], Ref) and factor:
-        return f"the divisor {number(about.arguments[1])} of {site}", True
-    named = e.name(factor) if isinstance(factor, Ref) else number(factor)
+        return f"the divisor {e.p.number(about.arguments[1])} of {site}", True
+    named = e.name(factor) if isinstance(factor, Ref) else e.p.number(factor)
     place = "of" if about.kind in ("mul", "div") else "in the derivative of"
     if not named.startswith("the "):
         named = f"the factor {named}"
@@ -207,6 +207,7 @@ def _count(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
     count = round(count) if abs(count - round(count)) < 1e-6 else count
     site = e.site(i)
     plain = e.p.steps[step.about].kind in ("mean", "sum", "div", "var", "mul")
+    plain = plain and step.about not in e.p.recognised
     share = f"the 1/{number(count)} {'of' if plain else 'in one term of the gradient of'} {site}"
     yield e.instead(i, "missing_mean", f"{share} is left out", LOCAL, lambda g, f: g)
     yield e.instead(
@@ -288,17 +289,21 @@ def _mask(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
         LOCAL,
         lambda g, f: g * (f == 0) * largest(f),
     )
+    right = e.name(factor)
+    if activation:
+        right = f"{e.name(e.p.steps[step.about].operands()[0])} > 0"
+    instead = "" if right.startswith("a value") else f", and must ask {right}"
     yield e.instead(
         i,
         "wrong_mask",
-        f"the mask {here} looks at the sign of {e.name(step.arguments[0])}",
+        f"the mask {here} looks at the sign of {e.name(step.arguments[0])}{instead}",
         LOCAL,
         lambda g, f: g * (g > 0),
     )
     yield e.instead(
         i,
         "wrong_mask",
-        f"the mask {here} looks at the sign of {e.name(step.arguments[0])}",
+        f"the mask {here} looks at the sign of {e.name(step.arguments[0])}{instead}",
         LOCAL + 1,
         lambda g, f: g * (g < 0),
     )
@@ -307,10 +312,6 @@ def _mask(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
         yield e.instead(
             i, "wrong_mask", f"the mask {here} is transposed", LOCAL, lambda g, f: g * f.mT
         )
-    right = f"{e.name(factor)}"
-    if activation:
-        right = f"{e.name(e.p.steps[step.about].operands()[0])} > 0"
-    instead = "" if right.startswith("a value") else f", and must ask {right}"
     for j, value in enumerate(e.p.values[: e.start + 1]):
         if not isinstance(value, Tensor) or tuple(value.shape) != e.p.shape(Ref(i)):
             continue
@@ -664,7 +665,7 @@ def _path_label(e: Enumeration, forked: int, lost: Ref, kept: Ref) -> tuple[str,
     """Name a path that is left out, by where it leads."""
     p = e.p
     here = p.describe(Ref(forked))
-    through = p.describe(Ref(p.steps[lost.i].about))
+    through = through_said(p, lost)
     about_lost, about_kept = p.steps[lost.i].about, p.steps[kept.i].about
     what = f"the path from {here} through {through} is left out"
     hint = ""
@@ -672,7 +673,7 @@ def _path_label(e: Enumeration, forked: int, lost: Ref, kept: Ref) -> tuple[str,
         what = f"one of the two terms of the derivative of {through} is left out"
     elif is_skip(p, forked, lost):
         to = p.describe(Ref(p.gradient_of[lost.i]))
-        what = f"the direct path from {here} to {to}, the skip, is left out"
+        what = f"the direct path from {here} to {to}{skip_said(p, lost)} is left out"
         hint = "A sum passes its gradient on unchanged, to each of its terms."
     statistic = _statistic_on_path(p, forked, about_lost)
     if statistic == "mean":
@@ -687,6 +688,20 @@ def _path_label(e: Enumeration, forked: int, lost: Ref, kept: Ref) -> tuple[str,
     if about_lost == about_kept:  # a + a: the second use is written over the first
         return "overwrite_not_accumulate", what, ("missing_path",), hint
     return "missing_path", what, ("overwrite_not_accumulate",), hint
+
+
+def through_said(p: Program, part: Ref) -> str:
+    """Name the first value on a path that is more than a view of the one before."""
+    i = p.steps[part.i].about
+    while p.steps[i].kind in ("view", "expand", "cast"):
+        i = next(
+            (j for j in range(i + 1, p.output.i + 1) if Ref(i) in p.steps[j].operands()), p.output.i
+        )
+    return p.describe(Ref(i))
+
+
+def skip_said(p: Program, part: Ref) -> str:
+    return ", the skip," if p.steps[p.gradient_of[part.i]].kind == "add" else ""
 
 
 def is_skip(p: Program, forked: int, part: Ref) -> bool:

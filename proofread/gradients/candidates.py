@@ -181,7 +181,6 @@ class Enumeration:
         branches = any(step.kind == "where" for step in path)
         if not branches and any(step.role == "fork" for step in p.steps):
             return  # a value used twice: the other use is what is missing
-        what = "your gradient is the upstream gradient, unchanged"
         roles = {p.steps[i].role for i in self.used if p.steps[i].kind == "mul"}
         if branches:
             labels = ["missing_local_derivative", "missing_mask"]
@@ -191,6 +190,8 @@ class Enumeration:
             labels = ["missing_local_derivative"]
         else:
             labels = ["missing_scale_factor", "missing_local_derivative"]
+        lost = "mask" if labels[0] == "missing_mask" else "derivative"
+        what = f"your gradient is upstream itself: the {lost} of {p.describe(p.output)} is left out"
         yield self.plant(
             p.result.i,
             labels[0],

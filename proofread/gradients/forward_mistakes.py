@@ -44,7 +44,7 @@ def _forward_mul(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
             label = "missing_scale_factor"
         if factor == -1:
             label = "sign_error"
-        named = e.name(factor) if isinstance(factor, Ref) else number(factor)
+        named = e.name(factor) if isinstance(factor, Ref) else e.p.number(factor)
         said = f"the factor {named} of {e.p.describe(Ref(i))}"
         yield e.rescaled(
             i,
@@ -80,7 +80,7 @@ def _forward_div(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
     divisor = step.arguments[1]
     if isinstance(divisor, Ref) and (e.active >> divisor.i & 1 or e.p[divisor].numel() > 1):
         return
-    named = e.name(divisor) if isinstance(divisor, Ref) else number(divisor)
+    named = e.name(divisor) if isinstance(divisor, Ref) else e.p.number(divisor)
     said = f"the divisor {named} of {e.p.describe(Ref(i))}"
     multiplied = f"your gradient multiplies by {said}, and must divide by it"
     plans = (

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 LONGEST = 44  # a longer name says less
 SHORT = 24  # up to here an expression is better than the textbook name of what it computes
+PLAIN = {0, 1, 2, -1, 0.5}  # too common to be told by their value
+ROOT = "1/sqrt({})"
+DIGITS = 6  # a number of more digits has been computed
 KEPT = 4  # ways to write a value that are tried as parts of a larger one
 
 # The operators of Python with how strongly they bind.
@@ -20,6 +23,7 @@ INFIX = {
     "ne": ("!=", 0), "logical_and": ("&", 1), "add": ("+", 2), "sub": ("-", 2), "mul": ("*", 3),
     "div": ("/", 3), "mm": ("@", 3), "pow": ("**", 5),
 }  # fmt: skip
+ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
 PREFIX = {"neg": "-", "bitwise_not": "~", "logical_not": "~"}
 SIGN, ATOM = 4, 9
 UNCHANGED = {"view", "expand", "cast"}
@@ -66,7 +70,28 @@ class Names:
         if ref.i == self.p.output.i:
             return "the output"
         shape = self.p.shape(ref)
+        if ordinal := self._ordinal(ref.i):
+            return ordinal
         return f"a value of shape {shape}" if shape else "a single number"
+
+    def _ordinal(self, i: int) -> str:
+        """Tell a step among those of its kind: `the second tanh`."""
+        called = self._called(i)
+        alike = [j for j in range(self.p.output.i + 1) if self._called(j) == called]
+        if not called or i not in alike or len(alike) > len(ORDINALS):
+            return ""
+        return f"the {ORDINALS[alike.index(i)] if len(alike) > 1 else ''} {called}".replace(
+            "  ", " "
+        )
+
+    def _called(self, i: int) -> str:
+        step = self.p.steps[i]
+        if step.kind == "mm":
+            return "matrix product"
+        call = self.p.calls.get(i)
+        called = call.called if call else step.details.get("called", "")
+        known = step.kind in ("unary", "softmax", "log_softmax", "sum", "mean", "var", "conv")
+        return spelled(called or step.kind) if known and called not in INFIX else ""
 
     def of(self, i: int) -> list[_Said]:
         """Return the ways to write a value, the fullest first."""
@@ -113,7 +138,10 @@ class Names:
     def _permuted(self, step: Step) -> list[_Said]:
         order = tuple(step.details["order"])
         rank = len(order)
-        if order == (1, 0):
+        long = [a for a in order if self.p.shape(step.operands()[0])[a] > 1]
+        if long == sorted(long):
+            suffix = ""  # an axis of size 1 may stand anywhere
+        elif len(long) == 2:
             suffix = ".T"
         elif rank > 2 and order == (*range(rank - 2), rank - 1, rank - 2):
             suffix = ".mT"
@@ -134,8 +162,12 @@ class Names:
         if called in INFIX and len(parts) == 2:
             sign, strength = INFIX[called]
             if called == "mul" and isinstance(arguments[1], int | float):
+                if parts[1][0].text.startswith("1/"):
+                    share = _Said(0, parts[1][0].text.removeprefix("1/"))
+                    sign, parts = "/", [parts[0], [share]]
                 # PyTorch sees 2 * x as x * 2; a longer product may well end in its factor.
-                parts = parts[::-1] if parts[0] and parts[0][0].strength > strength else parts
+                elif parts[0] and parts[0][0].strength > strength:
+                    parts = parts[::-1]
             return _short(
                 _Said(
                     a.cost + b.cost + cost,
@@ -167,8 +199,22 @@ class Names:
         if isinstance(argument, bool) or argument is None or isinstance(argument, str):
             return None
         if isinstance(argument, int | float):
-            return [_Said(0, number(argument), ATOM if argument >= 0 else SIGN)]
+            return [self.number(argument)]
         return self.of(argument.i) if hasattr(argument, "i") else None
+
+    def number(self, value: float) -> _Said:
+        """Write a number of the forward by the user's name for it, or as it is computed."""
+        for name, given in self.p.numbers.items():
+            if value == given and value not in PLAIN:
+                return _Said(0, name)
+            if value == 1 - given and value not in PLAIN:
+                return _Said(0, f"1 - {name}", INFIX["sub"][1])
+        if isinstance(value, float) and len(str(value)) > DIGITS and value > 0:
+            for form, whole in (("1/{}", 1 / value), ("sqrt({})", value**2), (ROOT, value**-2)):
+                if abs(whole - round(whole)) < 1e-9 and 1 < whole < 1e6:
+                    strength = INFIX["div"][1] if form.startswith("1/") else ATOM
+                    return _Said(0, form.format(round(whole)), strength)
+        return _Said(0, number(value), ATOM if value >= 0 else SIGN)
 
     def _count(self, called: str) -> int:
         """Count the steps of the forward that are called so."""

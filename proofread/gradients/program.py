@@ -98,6 +98,7 @@ class Program:
         self.wrt = Ref(-1)
         self.calls: dict[int, Call] = {}
         self.recognised: dict[int, Call] = {}
+        self.numbers: dict[str, float] = {}
         self.gradient_of: dict[int, int] = {}
         self._names: Names | None = None
 
@@ -106,6 +107,7 @@ class Program:
         copy = Program()
         copy.steps, copy.values = list(self.steps), list(self.values)
         copy.output, copy.wrt = self.output, self.wrt
+        copy.numbers = self.numbers
         copy.calls, copy.recognised = dict(self.calls), dict(self.recognised)
         return copy
 
@@ -182,8 +184,16 @@ class Program:
         """Note which textbook function a value is."""
         self.recognised[ref.i] = Call(called, arguments)
 
-    def describe(self, ref: Ref) -> str:
-        """Say what a value is in the names of the user: `W`, `softmax(X @ W)`."""
+    @property
+    def names(self) -> Names:
         if self._names is None:
             self._names = Names(self)
-        return self._names.describe(ref)
+        return self._names
+
+    def describe(self, ref: Ref) -> str:
+        """Say what a value is in the names of the user: `W`, `softmax(X @ W)`."""
+        return self.names.describe(ref)
+
+    def number(self, value: float) -> str:
+        """Say what a number of the forward is: `lam`, `sqrt(3)`, `0.1`."""
+        return self.names.number(value).text

@@ -14,6 +14,7 @@ SYMPTOMS = {
     "missing_upstream": {"missing_scale_factor", "missing_local_derivative"},
     "missing_mean": {"missing_upstream", "upstream_collapsed", "double_counted"},
     "missing_scale_factor": {"upstream_collapsed"},
+    "applied_twice": {"missing_scale_factor"},
     "wrong_mean_count": {"missing_upstream", "upstream_collapsed"},
     "extra_mean": {"missing_upstream"},
     "missing_mask": {"wrong_mask", "upstream_collapsed"},
@@ -23,9 +24,10 @@ SYMPTOMS = {
     "wrong_axis": {"upstream_collapsed"},
     "sign_error": {"missing_scale_factor", "missing_local_derivative"},
     "missing_cross_terms": {"missing_broadcast_sum", "overwrite_not_accumulate"},
-    "norm_mean_term_missing": {"missing_product_term"},
+    "norm_mean_term_missing": {"missing_product_term", "missing_path"},
     "norm_var_term_missing": {
         "wrong_power",
+        "missing_path",
         "missing_local_derivative",
         "missing_product_term",
         "missing_upstream",
@@ -61,7 +63,7 @@ def _is_dull(finding: Finding) -> bool:
     """Tell whether a second explanation only gives the ratio of the two gradients again."""
     thrice = finding.what == "every entry is three times the right one"
     ratio = finding.what.startswith("your gradient is ") and finding.label == "wrong_scale_factor"
-    return thrice or ratio
+    return thrice or ratio or finding.what.endswith("once too often")
 
 
 def _hint(label: str, program: Program | None) -> str:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from proofread.gradients import backward_mistakes, forward_mistakes, values  # noqa: F401
-from proofread.gradients.backward_mistakes import is_skip
+from proofread.gradients.backward_mistakes import is_skip, skip_said, through_said
 from proofread.gradients.candidates import Candidate, Enumeration
 from proofread.gradients.compare import fit, ratio, same
 from proofread.gradients.program import Program, Ref, resolve
@@ -275,14 +275,13 @@ def _coefficients(
 def _term_said(program: Program, i: int, term: Ref) -> str:
     """Name one term of a sum in the backward."""
     step = program.steps[i]
-    through = program.describe(Ref(program.steps[term.i].about))
     if step.role != "fork":
         return f"one term of the gradient of {program.describe(Ref(step.about))}"
     start = program.describe(Ref(step.details["forked"]))
     if is_skip(program, step.details["forked"], term):
         to = program.describe(Ref(program.gradient_of[term.i]))
-        return f"the direct path from {start} to {to}, the skip,"
-    return f"the path from {start} through {through}"
+        return f"the direct path from {start} to {to}{skip_said(program, term)}"
+    return f"the path from {start} through {through_said(program, term)}"
 
 
 def _updated_weights(u: Tensor, problem: Problem, tolerance: float) -> list[Finding]:

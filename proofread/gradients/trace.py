@@ -172,6 +172,7 @@ def _traced(forward: Callable, inputs: Mapping[str, Any], wrt: str) -> Program:
     for name, value in given.items():
         if isinstance(value, Tensor):
             recorder.know(value, program.leaf(value.clone(), name))
+    program.numbers = {k: v for k, v in given.items() if isinstance(v, float)}
     with torch.no_grad(), recorder, _PlainAttention():
         output = forward(**given)
     if isinstance(output, tuple | list):
