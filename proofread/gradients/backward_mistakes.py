@@ -564,7 +564,7 @@ def _mm(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
     )
 
 
-SQUARE = "The shapes fit either way, for it is square: derive one entry, or try unequal sizes."
+SQUARE = "It is square, so its shape fits either way: derive one entry, or try unequal sizes."
 
 
 def _turned_after(e: Enumeration, i: int) -> bool:

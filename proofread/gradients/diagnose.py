@@ -116,8 +116,8 @@ def _plain_trouble(trial: experiments.Trial) -> list[Finding]:
         return [
             Finding(
                 "not_finite",
-                f"of the {bad.numel()} entries of your gradient, {int(bad.sum())} {be(int(bad.sum()))} "
-                "not finite",
+                f"{int(bad.sum())} of {bad.numel()} entries of your gradient {be(int(bad.sum()))} not "
+                "finite",
                 0,
             )
         ]

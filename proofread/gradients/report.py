@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor
 from proofread.gradients.sentences import NOTES
 
 WIDTH = 79
+EXPRESSION = (re.compile(r"\([^()]*\)"), re.compile(r" (\*\*|[-+*/@<>]|==) "))
 FEW = 3  # rows or columns that are named
 GREEN, RED, BOLD, DIM, RESET = "\033[32m", "\033[31m", "\033[1m", "\033[2m", "\033[0m"
 
@@ -105,8 +107,13 @@ class Diagnosis:
 
 
 def wrapped(text: str, indent: str, later: str | None = None, width: int = WIDTH) -> list[str]:
-    """Break a text into lines, the first with `indent`, the others with `later`."""
-    return textwrap.wrap(
+    """Break a text into lines, the first with `indent`, the others with `later`.
+
+    An expression such as `mean((A - Y) ** 2)` stays in one line where it can.
+    """
+    for expression in EXPRESSION:
+        text = expression.sub(lambda found: found.group().replace(" ", "\xa0"), text)
+    lines = textwrap.wrap(
         text,
         width,
         initial_indent=indent,
@@ -114,6 +121,7 @@ def wrapped(text: str, indent: str, later: str | None = None, width: int = WIDTH
         break_long_words=True,
         break_on_hyphens=False,
     )
+    return [line.replace("\xa0", " ") for line in lines]
 
 
 def note(label: str, what: str = "") -> Note:

@@ -72,6 +72,7 @@ def test_one_sentence(case):
         judge(**arguments)
     assert sentence in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert caught.type.__name__ in {"ValueError", "TypeError", "CannotJudge"}
 
 
 def test_values_that_are_not_finite():
