@@ -22,6 +22,7 @@ from proofread.gradients.candidates import (
 from proofread.gradients.naming import axes_said, number
 from proofread.gradients.program import Program, Ref, Step
 from proofread.gradients.rules.normalise import other_axes
+from proofread.gradients.sentences import SQUARE
 
 
 @plants("mul")
@@ -562,9 +563,6 @@ def _mm(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
         SWAP,
         lambda x, y: x.mT * y,
     )
-
-
-SQUARE = "It is square, so its shape fits either way: derive one entry, or try unequal sizes."
 
 
 def _turned_after(e: Enumeration, i: int) -> bool:

@@ -190,7 +190,9 @@ class Enumeration:
             labels = ["missing_local_derivative"]
         else:
             labels = ["missing_scale_factor", "missing_local_derivative"]
-        lost = "mask" if labels[0] == "missing_mask" else "derivative"
+        lost = {"missing_mask": "mask", "missing_scale_factor": "factor"}.get(
+            labels[0], "derivative"
+        )
         what = f"your gradient is upstream itself: the {lost} of {p.describe(p.output)} is left out"
         yield self.plant(
             p.result.i,

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from proofread.gradients.backward_mistakes import SQUARE, transposed_said
+from proofread.gradients.backward_mistakes import transposed_said
 from proofread.gradients.candidates import (
     COUNTERFACTUAL,
     FORWARDS,
@@ -26,6 +26,7 @@ from proofread.gradients.candidates import (
 from proofread.gradients.naming import axes_said, number
 from proofread.gradients.program import Program, Ref, Step, resolve
 from proofread.gradients.rules.normalise import other_axes
+from proofread.gradients.sentences import SQUARE
 from proofread.gradients.unary import UNARY, mistaken
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from proofread.gradients.compare import ratio, same
 from proofread.gradients.naming import axes_said
+from proofread.gradients.sentences import SQUARE
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,9 @@ def shape_findings(u: Tensor, r: Tensor, tolerance: float) -> list[Finding]:
                 summed = u.sum(axes, keepdim=keep)
                 if not same(summed, r, tolerance) or math.prod(have[a] for a in axes) == 1:
                     continue
-                what = f"your gradient of shape {have} must still be summed over {axes_said(axes)}"
+                what = (
+                    f"your gradient of shape {have} must still be summed over its {axes_said(axes)}"
+                )
                 found.append(Finding("missing_broadcast_sum", what, 10))
     if u.dim() == r.dim() and u.dim() >= 2 and sorted(have) == sorted(want):
         for order in itertools.permutations(range(u.dim())):
@@ -66,7 +69,9 @@ def value_findings(
         found += number_findings(c, tolerance, inputs)
     if u.dim() >= 2 and u.shape[-1] == u.shape[-2] and same(u.mT, r, tolerance):
         found.append(
-            Finding("transposed_operand", "your gradient is the transpose of the right one", 12)
+            Finding(
+                "transposed_operand", "your gradient is the transpose of the right one", 12, SQUARE
+            )
         )
     if u.dim() > 2:
         for a, b in itertools.combinations(range(u.dim()), 2):
