@@ -23,7 +23,6 @@ import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from types import ModuleType
 from typing import ClassVar
 from xml.etree.ElementTree import Element, SubElement
@@ -38,21 +37,6 @@ from extensions import evidence, report
 from extensions.trace import Comparison, Number, evaluate, exact, trace, written
 
 Pieces = tuple[tuple[str, str], ...]
-WAY = "way"  # the name of the tensor on the way, which has none in the code
-
-
-@dataclass(frozen=True)
-class Matrix:
-    """A tensor as the figure shows it; `axes` are their names, as in `("N", "D")`."""
-
-    name: str
-    axes: tuple[str, ...]
-    values: np.ndarray
-
-    def entry(self, place: int) -> str:
-        """Return the code for one entry, by its place in reading order."""
-        index = np.unravel_index(place, self.values.shape)
-        return f"{self.name}[{','.join(map(str, index))}]" if index else self.name
 
 
 def axes_of(annotation: object) -> tuple[str, ...]:
@@ -74,7 +58,7 @@ def example(function: Callable, module: ModuleType) -> dict[str, torch.Tensor]:
                 if other := [n for n, value in found.items() if not torch.is_tensor(value)]:
                     raise ValueError(f"{other[0]} is no tensor")
                 return found
-        exec(step.source, namespace)
+        exec(step.source, namespace)  # noqa: S102 - the doctest is this project's own
     raise ValueError(f"the doctest of {function.__name__} does not call it")
 
 
@@ -96,8 +80,26 @@ def condition(asked: Comparison) -> str:
     return text
 
 
+@dataclass(frozen=True, eq=False)
+class Matrix:
+    """A tensor as the figure shows it; `axes` are their names, as in `("N", "D")`.
+
+    `numbers` say how its entries were made; an input has none.
+    """
+
+    name: str
+    axes: tuple[str, ...]
+    values: np.ndarray
+    numbers: tuple[Number, ...] = ()
+
+    def entry(self, place: int) -> str:
+        """Return the code for one entry, by its place in reading order."""
+        index = np.unravel_index(place, self.values.shape)
+        return f"{self.name}[{','.join(map(str, index))}]" if index else self.name
+
+
 class Step:
-    """One function, run on its example and traced.
+    """One function, run on its example and traced: its `matrices`, from the inputs to the output.
 
     Raises:
         ValueError: where there is no such function or example, the code can't be traced, or
@@ -109,28 +111,34 @@ class Step:
         function = getattr(module, name, None)
         if not inspect.isfunction(function):
             raise ValueError(f"snippets/{layer}.py has no function {name!r}")
-        signature = inspect.signature(function, eval_str=True)
+        if not result and not name.startswith("grad_"):
+            raise ValueError(f"{name} is no gradient: the option `name` has to name its result")
         given = {
             key: value.double() if value.is_floating_point() else value
             for key, value in example(function, module).items()
         }
+        signature = inspect.signature(function, eval_str=True)
         self.inputs = [
             Matrix(key, axes_of(signature.parameters[key].annotation), value.numpy())
             for key, value in given.items()
         ]
-        self.entries, made = trace(function, given)
-        values = np.asarray(function(**given))
-        if not result and not name.startswith("grad_"):
-            raise ValueError(f"{name} is no gradient: the option `name` has to name its result")
-        result = result or f"dJ_d{name.split('_')[1]}"
-        self.output = Matrix(result, axes_of(signature.return_annotation), values)
-        self.way, self.through = self.on_the_way(made, tuple(through.split()))
-        self.check()
+        numbers, made = trace(function, given)
+        self.output = Matrix(
+            result or f"dJ_d{name.split('_')[1]}",
+            axes_of(signature.return_annotation),
+            np.asarray(function(**given)),
+            tuple(numbers.flat),
+        )
+        self.way = self.on_the_way(made, tuple(through.split()))
+        self.made = [*self.way, self.output]
+        self.matrices = [*self.inputs, *self.made]
+        for matrix in self.made:
+            self.check(matrix)
 
-    def on_the_way(self, made: list[np.ndarray], axes: tuple[str, ...]):
-        """Return the tensor on the way that has these axes, and its Numbers."""
+    def on_the_way(self, made: list[np.ndarray], axes: tuple[str, ...]) -> list[Matrix]:
+        """Return the tensor on the way that has these axes; none where no axes are given."""
         if not axes:
-            return None, ()
+            return []
         sizes = {
             axis: size
             for matrix in self.inputs
@@ -138,159 +146,163 @@ class Step:
         }
         if unknown := [axis for axis in axes if axis not in sizes]:
             raise ValueError(f"through: no input has an axis {unknown[0]!r}")
-        used = {id(part) for entry in self.entries.flat for part in entry.ancestors()}
+        used = {id(part) for entry in self.output.numbers for part in entry.ancestors()}
         shape = tuple(sizes[axis] for axis in axes)
         for array in reversed(made):
             if array.shape == shape and {id(number) for number in array.flat} <= used:
-                values = np.vectorize(lambda number: number.value)(array)
-                return Matrix(WAY, axes, values), tuple(array.flat)
-        raise ValueError(f"through: the code makes no tensor ({', '.join(axes)}) on the way")
+                numbers = tuple(array.flat)
+                values = np.reshape([number.value for number in numbers], shape)
+                return [Matrix("", axes, values, numbers)]
+        raise ValueError(f"through: the code makes no ({', '.join(axes)}) on the way")
 
-    def check(self) -> None:
-        """Compare every sentence with what the code gave."""
-        if self.entries.shape != self.output.values.shape:
-            raise ValueError(f"traced {self.entries.shape}, run {self.output.values.shape}")
-        for place, value in enumerate(self.output.values.flat):
-            for pieces in self.steps(place):
+    def check(self, matrix: Matrix) -> None:
+        """Compute every sentence of a matrix, and compare it with what the code gave."""
+        if len(matrix.numbers) != matrix.values.size:
+            raise ValueError(f"{len(matrix.numbers)} entries traced, {matrix.values.size} run")
+        for place, value in enumerate(matrix.values.flat):
+            near = 1e-9 if is_exact(matrix.numbers[place]) else 1e-2
+            for pieces in self.steps(matrix, place):
                 text = "".join(part for part, _ in pieces)
-                rounded = not all(exact(part.value) for part in self.entry(place).ancestors())
-                if not math.isclose(evaluate(text), value, rel_tol=1e-2 if rounded else 1e-9, abs_tol=1e-9):
-                    raise ValueError(f"{self.output.entry(place)} is {value}, and not {text}")
+                if not math.isclose(evaluate(text), value, rel_tol=near, abs_tol=1e-9):
+                    raise ValueError(f"{matrix.entry(place)} is {value}, and not {text}")
 
-    def entry(self, place: int) -> Number:
-        return self.entries.flat[place]
-
-    def steps(self, place: int) -> list[Pieces]:
-        """Return the entry as the inputs make it, then step by step up to its value."""
-        entry = self.entry(place)
-        parts = list(entry.ancestors())
+    def steps(self, matrix: Matrix, place: int) -> list[Pieces]:
+        """Return an entry as the inputs make it, and step by step what becomes of that."""
+        number = matrix.numbers[place]
+        parts = list(number.ancestors())
         decided = {
             part.pieces: ((written(part.value), ""),)
             for part in parts
             if isinstance(part, Comparison)
         }
-        ways = {id(number) for number in self.through}
-        on_the_way = {part.pieces: ((written(part.value), WAY),) for part in parts if id(part) in ways}
-        steps = [
-            entry.pieces,
-            replaced(entry.pieces, decided),
-            replaced(entry.pieces, on_the_way),
-            ((written(entry.value), self.output.name),),
-        ]
-        texts = ["".join(text for text, _ in pieces) for pieces in steps]
-        return [pieces for n, pieces in enumerate(steps) if texts[n] not in texts[n + 1 :]]
+        ways = {id(number) for way in self.way for number in way.numbers}
+        passed = {
+            part.pieces: ((written(part.value), "way"),)
+            for part in parts
+            if id(part) in ways and part is not number
+        }
+        result = ((written(number.value), matrix.name or "way"),)
+        steps = {"".join(text for text, _ in result): result}
+        for parts in (passed, decided, {}):
+            pieces = replaced(number.pieces, parts)
+            steps.setdefault("".join(text for text, _ in pieces), pieces)
+        return list(reversed(steps.values()))
 
-    def uses(self, place: int) -> list[list[int]]:
-        """Return, for each matrix but the output, the places of the entries that made it."""
-        parts = list(self.entry(place).ancestors())
+    def uses(self, matrix: Matrix, place: int) -> list[list[int]]:
+        """Return, for each matrix before this one, the places of the entries that made an entry."""
+        parts = list(matrix.numbers[place].ancestors())
         seen = {id(part) for part in parts}
-        sources = {part.source for part in parts if part.source}
-        found = [
-            [n for n in range(matrix.values.size) if (matrix.name, n) in sources]
-            for matrix in self.inputs
+        sources = {part.source for part in parts}
+        before = self.matrices[: self.matrices.index(matrix)]
+        return [
+            [n for n, number in enumerate(other.numbers) if id(number) in seen]
+            if other.numbers
+            else [n for n in range(other.values.size) if (other.name, n) in sources]
+            for other in before
         ]
-        if self.way:
-            found.append([n for n, number in enumerate(self.through) if id(number) in seen])
-        return found
-
-    @cached_property
-    def matrices(self) -> list[Matrix]:
-        return [*self.inputs, *([self.way] if self.way else []), self.output]
 
     @property
     def first(self) -> int:
-        """The entry to start with: the largest says the most."""
+        """The entry of the output to start with: the largest says the most."""
         return int(np.argmax(np.abs(self.output.values)))
+
+
+def is_exact(number: Number) -> bool:
+    """Whether nothing is rounded where the number is written as a sum."""
+    return all(exact(part.value) for part in number.ancestors())
 
 
 # ---- the markup ----
 
 
 def add(parent: Element, tag: str, text: str = "", **attributes: str) -> Element:
-    """Append an element whose text is left as it is."""
-    element = SubElement(parent, tag, {key.rstrip("_"): value for key, value in attributes.items()})
+    """Append an element whose text is left as it is; `aria_label` stands for `aria-label`."""
+    names = {key.strip("_").replace("_", "-"): value for key, value in attributes.items()}
+    element = SubElement(parent, tag, names)
     element.text = AtomicString(text)
     return element
 
 
 def draw(step: Step, parent: Element) -> Element:
     """Append the figure: the matrices, a sentence, the sentences of all entries."""
-    output, names = step.output, " and ".join(matrix.name for matrix in step.inputs)
-    figure = add(
-        parent, "cell-figure", role="group", aria_label=f"How {output.name} is made of {names}"
-    )
-    figure.set("aria-label", figure.attrib.pop("aria_label"))
-    lit = [*step.uses(step.first), [step.first]]
-    hues = {matrix.name: f"hue-{n}" for n, matrix in enumerate(step.matrices[:-1], 1)}
+    output = step.output
+    names = " and ".join(matrix.name for matrix in step.inputs)
+    label = f"How {output.name} is made of {names}, in numbers"
+    figure = add(parent, "cell-figure", role="group", aria_label=label)
+    hues = {matrix.name or "way": f"hue-{n}" for n, matrix in enumerate(step.matrices[:-1], 1)}
     hues[output.name] = "hue-0"
     row = add(figure, "div", class_="matrices")
+    lit = [*step.uses(output, step.first), [step.first]]
     for matrix, places in zip(step.matrices, lit, strict=True):
-        draw_matrix(row, matrix, hues[matrix.name], places)
+        draw_matrix(row, matrix, hues[matrix.name or "way"], places)
     said = add(figure, "p", class_="said")
-    said.set("aria-live", "polite")
-    say(said, step, step.first, hues)
+    say(add(said, "span", aria_live="polite"), step, output, step.first, hues)
     details = add(figure, "details")
-    add(details, "summary", f"All entries of {output.name} in numbers")
-    sentences = add(details, "ul")
-    for place in range(output.values.size):
-        item = add(sentences, "li")
-        uses = step.uses(place)
-        item.set("data-uses", " ".join(".".join(map(str, places)) or "-" for places in uses))
-        say(item, step, place, hues)
+    add(details, "summary", f"Every entry of {output.name}")
+    longest = ""
+    for matrix in step.made:
+        sentences = add(details, "ul")
+        for place in range(matrix.values.size):
+            uses = [".".join(map(str, places)) for places in step.uses(matrix, place)]
+            item = add(sentences, "li", data_uses=",".join(uses))
+            say(item, step, matrix, place, hues)
+            longest = max(longest, "".join(item.itertext()), key=len)
+    # Keeps room for the longest sentence, so that nothing below moves.
+    said.set("data-longest", longest)
     return figure
 
 
 def draw_matrix(row: Element, matrix: Matrix, hue: str, lit: list[int]) -> None:
-    box = add(row, "div", class_=f"matrix {hue}")
-    name = add(box, "p")
-    if matrix.name == WAY:
-        add(name, "span", "on the way")
+    """Append a matrix: one table, or one for each slice of a tensor of three axes."""
+    values = matrix.values
+    shape = ",".join(map(str, values.shape))
+    box = add(row, "div", class_=f"matrix {hue}", data_shape=shape)
+    title = add(box, "p")
+    if matrix.name:
+        add(title, "code", matrix.name, data_name=matrix.name)
     else:
-        add(name, "code", matrix.name).set("data-name", matrix.name)
-    add(name, "span", f" ({', '.join(matrix.axes)}{',' * (len(matrix.axes) == 1)})")
-    slices = matrix.values if matrix.values.ndim == 3 else [np.atleast_2d(matrix.values)]
+        add(title, "span", "on the way")
+    comma = "," * (len(matrix.axes) == 1)
+    add(title, "small", f"({', '.join(matrix.axes)}{comma})")
+    slices = values if values.ndim == 3 else [np.atleast_2d(values)]
     tables = add(box, "div")
-    place = 0
-    for n, values in enumerate(slices):
-        table = add(tables, "table")
-        title = matrix.entry(place).partition("[")[0] if matrix.name != WAY else ""
-        caption = add(table, "caption", f"{title}[{n}]" if len(slices) > 1 else title)
-        if len(slices) == 1:
-            caption.set("class", "hidden")
-        head = add(add(table, "thead"), "tr")
-        add(head, "td")
-        for k in range(values.shape[1]):
-            add(head, "th", str(k), scope="col")
+    places = iter(range(values.size))
+    for n, rows in enumerate(slices):
+        table = add(tables, "table", class_="entries")
+        add(table, "caption", f"{matrix.name}[{n}]" if values.ndim == 3 else matrix.name)
+        if values.ndim:
+            head = add(add(table, "thead"), "tr")
+            if values.ndim > 1:
+                add(head, "td")
+            for k in range(rows.shape[1]):
+                add(head, "th", str(k), scope="col")
         body = add(table, "tbody")
-        for i, line in enumerate(values):
-            cells = add(body, "tr")
-            add(cells, "th", str(i) if matrix.values.ndim > 1 else "", scope="row")
-            for value in line:
-                cell = add(cells, "td", written(float(value)))
-                if place in lit:
+        for i, entries in enumerate(rows):
+            line = add(body, "tr")
+            if values.ndim > 1:
+                add(line, "th", str(i), scope="row")
+            for value in entries:
+                cell = add(line, "td", written(float(value)))
+                if next(places) in lit:
                     cell.set("class", "lit")
-                place += 1
 
 
-def say(parent: Element, step: Step, place: int, hues: dict[str, str]) -> None:
+def say(parent: Element, step: Step, matrix: Matrix, place: int, hues: dict[str, str]) -> None:
     """Write `dJ_dW[1,0] = 2·1 + 4·0 + 6·1 = 8` into the element, each number in its hue."""
-    add(parent, "code", step.output.entry(place))
-    for pieces in step.steps(place):
-        last = parent[-1]
-        last.tail = AtomicString((last.tail or "") + (" = " if shown_exactly(step, place, pieces) else " ≈ "))
+    number = matrix.numbers[place]
+    last = add(parent, "code", matrix.entry(place))
+    last.tail = ""
+    for pieces in step.steps(matrix, place):
+        last.tail = AtomicString(f"{last.tail} {'=' if is_exact(number) else '≈'} ")
         for text, name in pieces:
             if name:
-                add(parent, "b", text, class_=hues[name])
+                last = add(parent, "b", text, class_=hues[name])
+                last.tail = ""
             else:
-                parent[-1].tail = AtomicString((parent[-1].tail or "") + text)
-    if given := step.entry(place).given:
-        why = " and ".join(condition(asked) for asked in given)
-        parent[-1].tail = AtomicString((parent[-1].tail or "") + f", since {why}")
-
-
-def shown_exactly(step: Step, place: int, pieces: Pieces) -> bool:
-    parts = step.entry(place).ancestors()
-    return all(exact(part.value) for part in parts)
+                last.tail = AtomicString(last.tail + text)
+    if number.given:
+        why = " and ".join(condition(asked) for asked in number.given)
+        last.tail = AtomicString(f"{last.tail}, since {why}")
 
 
 class CellsBlock(Block):

@@ -220,6 +220,8 @@ class Traced:
         self.array[place] = value
 
     def __getattr__(self, name: str):
+        if name.startswith("__"):
+            raise AttributeError(name)
         raise Untraceable(f"`.{name}` of a tensor can't be traced yet")
 
     def numel(self) -> Size:
@@ -376,19 +378,6 @@ def trace(
     if not isinstance(result, Traced | Number):
         raise Untraceable(f"{function.__name__} returns {type(result).__name__}, not one tensor")
     return arrays([result])[0], way
-
-
-def settled(entry: Number) -> tuple[tuple[str, str], ...]:
-    """Return the pieces of a number with 1 or 0 in the place of each condition."""
-    pieces = entry.pieces
-    for part in entry.ancestors():
-        if isinstance(part, Comparison):
-            length = len(part.pieces)
-            for start in range(len(pieces) - length, -1, -1):
-                if pieces[start : start + length] == part.pieces:
-                    value = ((written(part.value), ""),)
-                    pieces = pieces[:start] + value + pieces[start + length :]
-    return pieces
 
 
 def evaluate(text: str) -> float:
