@@ -62,6 +62,10 @@ def example(function: Callable, module: ModuleType) -> dict[str, torch.Tensor]:
     raise ValueError(f"the doctest of {function.__name__} does not call it")
 
 
+def text_of(pieces: Pieces) -> str:
+    return "".join(text for text, _ in pieces)
+
+
 def replaced(pieces: Pieces, parts: dict[Pieces, Pieces]) -> Pieces:
     """Return the pieces with each run that is a key of `parts` replaced by its value."""
     for old, new in parts.items():
@@ -162,7 +166,7 @@ class Step:
         for place, value in enumerate(matrix.values.flat):
             near = 1e-9 if is_exact(matrix.numbers[place]) else 1e-2
             for pieces in self.steps(matrix, place):
-                text = "".join(part for part, _ in pieces)
+                text = text_of(pieces)
                 if not math.isclose(evaluate(text), value, rel_tol=near, abs_tol=1e-9):
                     raise ValueError(f"{matrix.entry(place)} is {value}, and not {text}")
 
@@ -182,11 +186,10 @@ class Step:
             if id(part) in ways and part is not number
         }
         result = ((written(number.value), matrix.name or "way"),)
-        steps = {"".join(text for text, _ in result): result}
-        for parts in (passed, decided, {}):
-            pieces = replaced(number.pieces, parts)
-            steps.setdefault("".join(text for text, _ in pieces), pieces)
-        return list(reversed(steps.values()))
+        steps = [number.pieces, replaced(number.pieces, decided), replaced(number.pieces, passed)]
+        # A step that changed nothing is no step.
+        steps = [number.pieces, *(step for step in steps[1:] if step != number.pieces), result]
+        return steps[1:] if text_of(steps[0]) == text_of(result) else steps
 
     def uses(self, matrix: Matrix, place: int) -> list[list[int]]:
         """Return, for each matrix before this one, the places of the entries that made an entry."""

@@ -40,7 +40,8 @@ customElements.get("linked-symbols") ||
         this.addEventListener("pointerover", (event) =>
           this.point(event.target.closest("[data-name]")?.dataset.name),
         );
-        this.addEventListener("pointerleave", () => this.point());
+        // A finger that is lifted has not left.
+        this.addEventListener("pointerleave", (event) => event.pointerType === "touch" || this.point());
         this.addEventListener("focusout", () => this.point());
         this.addEventListener("keydown", (event) => event.target === this && this.walk(event));
       }
