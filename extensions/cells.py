@@ -231,7 +231,8 @@ def draw(step: Step, parent: Element) -> Element:
     output = step.output
     names = " and ".join(matrix.name for matrix in step.inputs)
     label = f"How {output.name} is made of {names}, in numbers"
-    figure = add(parent, "cell-figure", role="group", aria_label=label)
+    # Nobody searches for the numbers.
+    figure = add(parent, "cell-figure", role="group", aria_label=label, data_search_exclude="true")
     hues = {matrix.name or "way": f"hue-{n}" for n, matrix in enumerate(step.matrices[:-1], 1)}
     hues[output.name] = "hue-0"
     row = add(figure, "div", class_="matrices")
@@ -293,7 +294,7 @@ def draw_matrix(row: Element, matrix: Matrix, hue: str, lit: list[int]) -> None:
 def say(parent: Element, step: Step, matrix: Matrix, place: int, hues: dict[str, str]) -> None:
     """Write `dJ_dW[1,0] = 2·1 + 4·0 + 6·1 = 8` into the element, each number in its hue."""
     number = matrix.numbers[place]
-    last = add(parent, "code", matrix.entry(place))
+    last = add(parent, "code", matrix.entry(place), class_=hues[matrix.name or "way"])
     last.tail = ""
     for pieces in step.steps(matrix, place):
         last.tail = AtomicString(f"{last.tail} {'=' if is_exact(number) else '≈'} ")
