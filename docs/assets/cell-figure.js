@@ -72,14 +72,18 @@ customElements.get("cell-figure") ||
         if (cells[to()]) this.go(m, to());
       }
 
-      entry(m, place) {
+      /* The code for some entries of a matrix: `dJ_dW[1,:]` for a whole row. */
+      entries(m, places) {
         const { name, shape } = this.matrices[m];
-        const index = [];
-        for (const size of [...shape].reverse()) {
-          index.unshift(place % size);
-          place = Math.floor(place / size);
-        }
-        return name + (index.length ? `[${index}]` : "");
+        const axes = shape.map((size, axis) => {
+          const step = shape.slice(axis + 1).reduce((product, length) => product * length, 1);
+          return [...new Set(places.map((place) => Math.floor(place / step) % size))];
+        });
+        const box = axes.reduce((product, found) => product * found.length, 1);
+        const whole = axes.every((found, axis) => found.length === 1 || found.length === shape[axis]);
+        if (!whole || box !== places.length) return places.map((place) => this.entries(m, [place])).join(", ");
+        const index = axes.map((found) => (found.length === 1 ? found[0] : ":"));
+        return name + (shape.length ? `[${index}]` : "");
       }
 
       /* The places, matrix by matrix, that an entry is made of or goes into. */
@@ -103,8 +107,8 @@ customElements.get("cell-figure") ||
         const last = this.matrices.length - 1;
         if (sentences[place]) this.said.replaceChildren(...sentences[place].cloneNode(true).childNodes);
         else {
-          const goal = lit[last].map((n) => this.entry(last, n)).join(" and ");
-          this.said.textContent = `${this.entry(m, place)} = ${cells[place].textContent} goes into ${goal || "nothing"}`;
+          const goal = this.entries(last, lit[last]) || "nothing";
+          this.said.textContent = `${this.entries(m, [place])} = ${cells[place].textContent} goes into ${goal}`;
         }
         const named = this.matrices.filter(({ name }, o) => name && lit[o].length);
         this.closest("linked-symbols")?.light(Object.fromEntries(named.map(({ name, hue }) => [name, hue])));

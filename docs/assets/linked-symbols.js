@@ -42,7 +42,7 @@ customElements.get("linked-symbols") ||
         );
         // A finger that is lifted has not left.
         this.addEventListener("pointerleave", (event) => event.pointerType === "touch" || this.point());
-        this.addEventListener("focusout", () => this.point());
+        this.addEventListener("focusout", (event) => this.contains(event.relatedTarget) || this.point());
         this.addEventListener("keydown", (event) => event.target === this && this.walk(event));
       }
 
