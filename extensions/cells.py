@@ -21,6 +21,7 @@ import ast
 import doctest
 import inspect
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
@@ -37,6 +38,7 @@ from extensions import evidence, report
 from extensions.trace import Comparison, Number, evaluate, exact, trace, written
 
 Pieces = tuple[tuple[str, str], ...]
+OPPOSITE = {">": "≤", "<": "≥", "≥": "<", "≤": ">", "=": "≠"}
 
 
 def axes_of(annotation: object) -> tuple[str, ...]:
@@ -73,15 +75,6 @@ def replaced(pieces: Pieces, parts: dict[Pieces, Pieces]) -> Pieces:
             if pieces[start : start + len(old)] == old:
                 pieces = pieces[:start] + new + pieces[start + len(old) :]
     return pieces
-
-
-def condition(asked: Comparison) -> str:
-    """Write a condition as it came out: `2 > 0`, or `−1 ≤ 0` where `−1 > 0` is false."""
-    text = asked.text[1:-1]
-    for sign, opposite in {">": "≤", "<": "≥", "≥": "<", "≤": ">"}.items():
-        if not asked.value and sign in text:
-            return text.replace(sign, opposite)
-    return text
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,6 +197,20 @@ class Step:
             for other in before
         ]
 
+    def reasons(self, matrix: Matrix, place: int) -> list[str]:
+        """Return what decided how an entry was made: `−1 ≤ 0`, or `y[0] is 2`."""
+        return [self.reason(asked) for asked in matrix.numbers[place].given]
+
+    def reason(self, asked: Number) -> str:
+        if not isinstance(asked, Comparison):
+            names = {matrix.name: matrix for matrix in self.inputs}
+            entry = names[asked.source[0]].entry(asked.source[1]) if asked.source else asked.text
+            return f"{entry} is {written(asked.value)}"
+        text = asked.text[1:-1]
+        if asked.value:
+            return text
+        return re.sub("[><≥≤=]", lambda sign: OPPOSITE[sign[0]], text, count=1)
+
     @property
     def first(self) -> int:
         """The entry of the output to start with: the largest says the most."""
@@ -304,8 +311,8 @@ def say(parent: Element, step: Step, matrix: Matrix, place: int, hues: dict[str,
                 last.tail = ""
             else:
                 last.tail = AtomicString(last.tail + text)
-    if number.given:
-        why = " and ".join(condition(asked) for asked in number.given)
+    if reasons := step.reasons(matrix, place):
+        why = " and ".join(reasons)
         last.tail = AtomicString(f"{last.tail}, since {why}")
 
 

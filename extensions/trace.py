@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
 import jaxtyping
@@ -26,8 +26,22 @@ ARITHMETIC = {
     "·": (operator.mul, MULTIPLY),
     "/": (operator.truediv, MULTIPLY),
 }
-RELATIONS = {">": operator.gt, "≥": operator.ge, "<": operator.lt, "≤": operator.le}
-FUNCTIONS = ("exp", "log", "sqrt", "tanh")
+RELATIONS = {
+    ">": operator.gt,
+    "≥": operator.ge,
+    "<": operator.lt,
+    "≤": operator.le,
+    "=": operator.eq,
+}
+FUNCTIONS = {
+    "exp": math.exp,
+    "log": math.log,
+    "sqrt": math.sqrt,
+    "tanh": math.tanh,
+    "sigmoid": lambda x: 1 / (1 + math.exp(-x)),
+    "max": max,
+}
+POWERS = {2: "²", 3: "³"}
 
 
 class Untraceable(ValueError):
@@ -61,7 +75,7 @@ class Number:
     binding: int = ATOM
     parents: tuple[Number, ...] = ()
     source: tuple[str, int] | None = None
-    given: tuple[Number, ...] = ()  # comparisons that decided which code made it
+    given: tuple[Number, ...] = ()  # the conditions and labels that decided what made it
 
     @property
     def text(self) -> str:
@@ -106,13 +120,35 @@ class Number:
         return Number(-self.value, (("−", ""), *self.within(UNARY)), UNARY, (self,))
 
     def __pow__(self, power):
-        if power != 2:
+        if power in (0.5, -0.5):
+            root = self.call("sqrt")
+            return root if power > 0 else 1 / root
+        if power == -1:
+            return 1 / self
+        if power not in POWERS:
             raise Untraceable(f"a power of {power} can't be written yet")
-        return Number(self.value**2, (*self.within(ATOM), ("²", "")), ATOM, (self,))
+        pieces = (*self.within(ATOM), (POWERS[power], ""))
+        return Number(self.value**power, pieces, ATOM, (self,))
 
-    def call(self, name: str) -> Number:
-        pieces = ((f"{name}(", ""), *self.pieces, (")", ""))
-        return Number(getattr(math, name)(self.value), pieces, ATOM, (self,))
+    def call(self, name: str, *others: object) -> Number:
+        parts = (self, *map(number, others))
+        pieces = [(f"{name}(", "")]
+        for part in parts:
+            pieces += [*part.pieces, (", ", "")]
+        pieces[-1] = (")", "")
+        value = FUNCTIONS[name](*(part.value for part in parts))
+        return Number(value, tuple(pieces), ATOM, parts)
+
+    def because(self, *reasons: Number) -> Number:
+        """Return the number with what decided that it is this one."""
+        return replace(self, given=tuple(dict.fromkeys(self.given + reasons))) if reasons else self
+
+    def __index__(self) -> int:
+        """A label that picks an entry has decided which one."""
+        if self.value != int(self.value):
+            raise Untraceable(f"{self.text} is no index")
+        Comparison.asked.append(self)
+        return int(self.value)
 
     def square(self) -> Number:
         return self**2
@@ -125,7 +161,7 @@ class Number:
 class Comparison(Number):
     """A condition: 1 or 0 in a product, and remembered where code branches on it."""
 
-    asked: ClassVar[list[Comparison]] = []
+    asked: ClassVar[list[Number]] = []
 
     def __bool__(self) -> bool:
         Comparison.asked.append(self)
@@ -204,20 +240,15 @@ class Traced:
         return (wrap(row) for row in self.array)
 
     def __getitem__(self, place):
-        return wrap(self.array[place])
+        return wrap(self.array[places_of(place)])
 
     def __setitem__(self, place, value) -> None:
-        given = tuple(Comparison.asked)
-        Comparison.asked.clear()
+        place = places_of(place)
         if isinstance(value, Traced):
             self.array[place] = value.array
-            return
-        value = number(value)
-        if given:
-            value = Number(
-                value.value, value.pieces, value.binding, value.parents, value.source, given
-            )
-        self.array[place] = value
+        else:
+            self.array[place] = number(value).because(*Comparison.asked)
+        Comparison.asked.clear()
 
     def __getattr__(self, name: str):
         if name.startswith("__"):
@@ -243,13 +274,27 @@ class Traced:
         total = self.sum(axis, keepdim)
         return total / Size(self.array.size // getattr(total, "array", np.zeros(1)).size)
 
+    def amax(self, axis=None, keepdim: bool = False):
+        lines = self.array if axis is not None else self.array.reshape(-1)
+        axis = 0 if axis is None else axis
+        largest = np.apply_along_axis(lambda line: line[0].call("max", *line[1:]), axis, lines)
+        return wrap(np.expand_dims(largest, axis) if keepdim else largest[()])
+
+    def var(self, axis=None, unbiased: bool = True, keepdim: bool = False):
+        if unbiased:
+            raise Untraceable("the unbiased variance can't be written yet")
+        return (self - self.mean(axis, True)).square().mean(axis, keepdim)
+
     def square(self) -> Traced:
         return self**2
 
     def to(self, *_, **__) -> Traced:
         return self
 
-    float = double = clone = contiguous = to
+    float = double = contiguous = to
+
+    def clone(self) -> Traced:
+        return Traced(self.array.copy())
 
     def new_zeros(self, *shape: int) -> Traced:
         return filled(shape, 0.0)
@@ -296,10 +341,12 @@ for _sign, _name in {" + ": "add", " − ": "sub", "·": "mul", "/": "truediv"}.
         lambda a, b, how=_how: how(b, a),
     )
 for _sign, _how in RELATIONS.items():
+    if _sign == "=":
+        continue  # a Number is compared by identity, or it could stand in no set
     # NumPy's own comparison would turn the result into plain booleans.
     _relation = np.frompyfunc(lambda a, b, sign=_sign: number(a).compare(sign, b), 2, 1)
     _define(f"__{_how.__name__}__", lambda a, b, sign=_sign: a.compare(sign, b), _relation)
-for _name in FUNCTIONS:
+for _name in FUNCTIONS.keys() - {"max"}:
     setattr(Number, _name, lambda self, name=_name: self.call(name))
     setattr(Traced, _name, _of_arrays(np.frompyfunc(lambda n, name=_name: n.call(name), 1, 1)))
 Traced.__matmul__ = _of_arrays(operator.matmul)
@@ -309,6 +356,17 @@ Traced.__neg__ = _of_arrays(operator.neg)
 
 def wrap(value):
     return Traced(value) if isinstance(value, np.ndarray) else value
+
+
+def places_of(index):
+    """Return an index as NumPy takes it; labels in it are asked for their value."""
+    if isinstance(index, tuple):
+        return tuple(map(places_of, index))
+    if isinstance(index, Traced):
+        return np.frompyfunc(operator.index, 1, 1)(index.array).astype(int)
+    if isinstance(index, Number):
+        return operator.index(index)
+    return index.numpy() if isinstance(index, torch.Tensor) else index
 
 
 def filled(shape: tuple[int, ...], value: float) -> Traced:
@@ -323,6 +381,23 @@ def arrays(values) -> list[np.ndarray]:
     return [np.asarray(getattr(value, "array", value), dtype=object) for value in values]
 
 
+def chosen(condition: Traced, yes: object, no: object) -> Traced:
+    """Return `torch.where`: each entry knows why it is this one."""
+
+    def choose(asked: Comparison, a: object, b: object) -> Number:
+        return number(a if asked.value else b).because(asked)
+
+    return wrap(np.frompyfunc(choose, 3, 1)(*arrays([condition, yes, no])))
+
+
+def one_hot(labels: Traced, classes: int) -> Traced:
+    return Traced(
+        np.frompyfunc(lambda label, c: label.compare("=", int(c)), 2, 1)(
+            labels.array[..., None], np.arange(classes)
+        )
+    )
+
+
 TORCH: dict[str, Callable] = {
     "outer": lambda a, b: Traced(np.multiply.outer(a.array, b.array)),
     "stack": lambda parts, dim=0: Traced(np.stack(arrays(parts), axis=dim)),
@@ -334,7 +409,11 @@ TORCH: dict[str, Callable] = {
     "sum": Traced.sum,
     "mean": Traced.mean,
     "square": operator.methodcaller("square"),
-} | {name: operator.methodcaller(name) for name in FUNCTIONS}
+    "amax": Traced.amax,
+    "where": chosen,
+    "one_hot": one_hot,
+    "relu": lambda a: wrap(np.frompyfunc(lambda n: constant(0).call("max", n), 1, 1)(*arrays([a]))),
+} | {name: operator.methodcaller(name) for name in FUNCTIONS if name != "max"}
 
 
 def called(function: Callable, arguments: tuple, settings: dict):
@@ -388,6 +467,14 @@ def evaluate(text: str) -> float:
     >>> evaluate("−6·(2 > 0)")
     -6
     """
-    for sign, python in {"·": "*", "−": "-", "²": "**2", "≥": ">=", "≤": "<="}.items():
+    for sign, python in {
+        "=": "==",
+        "≥": ">=",
+        "≤": "<=",
+        "·": "*",
+        "−": "-",
+        "²": "**2",
+        "³": "**3",
+    }.items():
         text = text.replace(sign, python)
-    return eval(text, {"__builtins__": {}}, {name: getattr(math, name) for name in FUNCTIONS})
+    return eval(text, {"__builtins__": {}}, FUNCTIONS)

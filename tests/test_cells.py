@@ -80,6 +80,13 @@ def test_a_mask_says_why():
     ]
 
 
+def test_a_label_says_why(snippet):
+    snippet("x[x[0].long() if isinstance(x, torch.Tensor) else x[0]] = 7; return x", CALL)
+    html = Element("div")
+    cells.draw(Step("own", "grad_x"), html)
+    assert "".join(list(html.iter("li"))[1].itertext()) == "dJ_dx[1] = 7, since x[0] is 1"
+
+
 def test_a_row_of_the_loss_says_its_factor():
     assert sentences(Step("mse", "grad_A_by_row"))[0] == "dJ_dA[0,0] = 2/(2·2)·(3 − 1) = 1"
 

@@ -114,6 +114,84 @@ def test_an_entry_is_made_of_what_changes_it(layer, function):
             assert (moved == told).all() or function.__name__ == "grad_Z_by_row"
 
 
+def softmax(Z):
+    exponentials = torch.exp(Z - Z.amax(1, keepdim=True))
+    return exponentials / exponentials.sum(1, keepdim=True)
+
+
+def grad_Z_of_cross_entropy(P, y):
+    return (P - torch.nn.functional.one_hot(y, P.shape[1])) / P.shape[0]
+
+
+def grad_Z_of_cross_entropy_by_entry(P, y):
+    N, C = P.shape
+    dJ_dZ = torch.empty_like(P)
+    for i in range(N):
+        for c in range(C):
+            dJ_dZ[i, c] = P[i, c] / N
+        dJ_dZ[i, y[i]] -= 1 / N
+    return dJ_dZ
+
+
+def grad_Z_of_cross_entropy_by_index(P, y):
+    dJ_dZ = P.clone()
+    dJ_dZ[torch.arange(len(y)), y] -= 1
+    return dJ_dZ / len(y)
+
+
+def layer_norm(X):
+    centered = X - X.mean(1, keepdim=True)
+    return centered * (X.var(1, unbiased=False, keepdim=True) + 1e-5) ** -0.5
+
+
+def conv(X, K):
+    H, W = X.shape
+    h, w = K.shape
+    rows = [
+        torch.stack([(X[i : i + h, j : j + w] * K).sum() for j in range(W - w + 1)])
+        for i in range(H - h + 1)
+    ]
+    return torch.stack(rows)
+
+
+def leaky(Z):
+    return torch.where(Z > 0, Z, 0.1 * Z) + torch.relu(Z) + torch.sigmoid(Z) ** 3
+
+
+LABELS = torch.tensor([2, 0, 2])
+LATER = [
+    (softmax, {"Z": (3, 4)}),
+    (grad_Z_of_cross_entropy, {"P": (3, 4), "y": LABELS}),
+    (grad_Z_of_cross_entropy_by_entry, {"P": (3, 4), "y": LABELS}),
+    (grad_Z_of_cross_entropy_by_index, {"P": (3, 4), "y": LABELS}),
+    (layer_norm, {"X": (2, 3)}),
+    (conv, {"X": (4, 5), "K": (2, 3)}),
+    (leaky, {"Z": (3, 4)}),
+]
+
+
+@pytest.mark.parametrize(("function", "shapes"), LATER, ids=lambda x: getattr(x, "__name__", ""))
+def test_layers_of_other_kinds_are_followed(function, shapes):
+    torch.manual_seed(0)
+    inputs = {
+        name: shape if torch.is_tensor(shape) else torch.randn(shape, dtype=torch.float64)
+        for name, shape in shapes.items()
+    }
+    numbers, _ = trace.trace(function, inputs)
+    values = np.vectorize(lambda number: number.value)(numbers)
+    np.testing.assert_allclose(values, function(**inputs).numpy(), rtol=1e-12)
+    # Written in four digits, the text gives the value nearly.
+    for number in numbers.flat:
+        assert math.isclose(evaluate(number.text), number.value, rel_tol=2e-2, abs_tol=2e-3)
+
+
+def test_a_label_is_a_reason():
+    inputs = {"P": torch.ones(3, 4, dtype=torch.float64) / 4, "y": LABELS}
+    numbers, _ = trace.trace(grad_Z_of_cross_entropy_by_entry, inputs)
+    assert numbers[0, 2].text == "0.25/3 − 1/3"
+    assert [reason.source for reason in numbers[0, 2].given] == [("y", 0)]
+
+
 def test_a_branch_remembers_what_it_asked():
     Z, upstream = torch.tensor([[-1.0, 2.0]]), torch.tensor([[5.0, 7.0]])
     function = importlib.import_module("snippets.relu").grad_Z_by_entry
@@ -128,7 +206,8 @@ def test_a_branch_remembers_what_it_asked():
         (lambda x: torch.fft.fft(x), "torch.fft_fft"),
         (lambda x: x.cumsum(0), "cumsum"),
         (lambda x: (x, x), "returns tuple"),
-        (lambda x: x**3, "power of 3"),
+        (lambda x: x**5, "power of 5"),
+        (lambda x: x[x[0] / 2], "is no index"),
     ],
 )
 def test_what_cannot_be_followed_is_refused(function, reason):
