@@ -181,10 +181,25 @@ def test_a_symbol_and_its_name_light_each_other(page):
     assert formula.count() + code.count() == 0
 
 
-def test_a_row_is_named_after_its_tensor_and_a_transpose_is_no_name(page):
+def test_a_row_is_named_after_its_tensor(page):
     box = page.locator("linked-symbols", has=page.locator("text=grad_W_by_row"))
     box.locator("math [data-name=X]").first.hover()
     assert set(box.locator(".highlight .lit").all_inner_texts()) == {"X", "x"}
+
+
+def test_letters_are_their_own_and_a_transpose_is_no_name(page):
+    """The length T of a sequence is not the T of `X.T`, and an index j is no J."""
+    found = page.evaluate(
+        """() => {
+            const box = document.createElement("linked-symbols");
+            box.innerHTML = `<math><mi data-letter="T"></mi><mi data-letter="j"></mi><mi data-name="W"></mi></math>
+                <code class="highlight"><span>T</span><span>X</span><span>.</span><span>T</span><span>J</span>
+                <span>w</span><span>t</span></code>`;
+            document.body.append(box);
+            return [...box.querySelectorAll(".highlight [data-name]")].map(e => e.textContent);
+        }"""
+    )
+    assert found == ["T", "w"]
 
 
 def test_symbols_by_keyboard(page):
