@@ -6,26 +6,20 @@ customElements.get("linked-symbols") ||
       connectedCallback() {
         if (this.places) return;
         this.places = new Map();
-        const names = new Map(); // from what stands in the code to the name in the formula
+        const folded = new Map(); // the code's `x` is a row of `X`
         const add = (name, element) => {
           element.dataset.name = name;
           this.places.set(name, [...(this.places.get(name) ?? []), element]);
         };
         for (const symbol of this.querySelectorAll("[data-name]")) {
           const { name } = symbol.dataset;
-          // The code's `x` is a row of `X`.
-          names.set(name.toLowerCase(), name).set(name.toUpperCase(), name);
+          folded.set(name.toLowerCase(), name);
           add(name, symbol);
         }
-        for (const symbol of this.querySelectorAll("[data-letter]")) {
-          const { letter } = symbol.dataset;
-          names.set(letter, letter);
-          add(letter, symbol);
-        }
-        for (const name of this.places.keys()) names.set(name, name);
+        for (const symbol of this.querySelectorAll("[data-letter]")) add(symbol.dataset.letter, symbol);
         for (const token of this.querySelectorAll(".highlight span:not(:has(*))")) {
           const text = token.textContent;
-          const name = names.get(text) ?? names.get(text.toLowerCase());
+          const name = this.places.has(text) ? text : folded.get(text.toLowerCase());
           const transpose = text === "T" && token.previousSibling?.textContent === ".";
           if (name && !transpose) add(name, token);
         }
