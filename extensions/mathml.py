@@ -65,6 +65,9 @@ class MathmlTreeprocessor(Treeprocessor):
         except ValueError as problem:
             report.warn(latex, f"no MathML for this formula: {problem}")
             return
+        # `symbols` marks the formulas that stand beside code.
+        if mark := getattr(self.md, "marks_of", {}).get(element):
+            mathml = mark(mathml)
         element.text = self.md.htmlStash.store(mathml)
 
 
