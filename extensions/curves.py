@@ -8,7 +8,6 @@ Where a figure has small numbers, they are those of a doctest, taken from its li
 """
 
 import doctest
-import inspect
 import sys
 from collections.abc import Callable
 from xml.etree.ElementTree import Element, SubElement
@@ -25,13 +24,11 @@ Figure = tuple[list[Plot], str]
 
 
 def data_of(function: Callable) -> dict[str, Tensor]:
-    """Run the lines of a function's doctest that print nothing; return the tensors they set."""
-    scope = dict(vars(sys.modules[function.__module__]))
-    given = set(scope)
-    for example in doctest.DocTestParser().get_examples(inspect.getdoc(function)):
-        if not example.want:
-            exec(example.source, scope)
-    return {n: v for n, v in scope.items() if n not in given and isinstance(v, Tensor)}
+    """Run a function's doctest and return the tensors that it sets."""
+    given = vars(sys.modules[function.__module__])
+    (examples,) = doctest.DocTestFinder(recurse=False).find(function, module=False, globs=given)
+    doctest.DocTestRunner().run(examples, clear_globs=False)
+    return {n: v for n, v in examples.globs.items() if n not in given and isinstance(v, Tensor)}
 
 
 def moved(tensor: Tensor, value: float) -> Tensor:
@@ -163,9 +160,7 @@ def weight() -> Figure:
     )
     first.line(tangent(one.here, one.loss(one.here), slope, 0.5), "second")
     first.dot(one.here, one.loss(one.here), "second")
-    first.text(
-        one.here, one.loss(one.here), f"dJ_dW[0, 0] = {show(slope)}", "second", (-40, 26)
-    )
+    first.text(one.here, one.loss(one.here), f"dJ_dW[0, 0] = {show(slope)}", "second", (-40, 26))
 
     second = one.plot(
         "Steps down the loss",
