@@ -158,7 +158,9 @@ class ShapesBlock(Block):
             attributes = {"id": f"size-{name}", "name": name, "value": f"{size:,}"}
             attributes |= {"inputmode": "numeric", "aria-describedby": f"wrong-{name}"}
             SubElement(field, "input", attributes)
-            SubElement(field, "span", {"class": "wrong", "id": f"wrong-{name}"})
+        wrong = SubElement(form, "div", {"class": "wrong", "aria-live": "polite"})
+        for name in self.sizes:
+            SubElement(wrong, "span", {"id": f"wrong-{name}"})
         choices = [self.options["sizes"], *filter(None, self.options["try"].split(";"))]
         group = SubElement(form, "div", {"class": "choices", "role": "group"})
         group.set("aria-label", "Sizes to try")
