@@ -1,9 +1,11 @@
 """Pages and modules fit together: what is shown exists, what exists is shown."""
 
+import ast
 import re
 
 import pytest
 
+from extensions.shapes import Layer, tuple_of
 from tests.checks import LAYERS, ROOT
 from tests.shown import sections, shown
 
@@ -84,16 +86,50 @@ def test_code_of_the_result_stands_in_the_module(page):
         assert code in source or code == "dJ_dZ", code
 
 
-def test_code_of_the_chain_stands_in_the_network():
-    chain = (
-        (ROOT / "docs/index.md")
-        .read_text()
-        .split('<div class="chain" markdown>')[1]
-        .split("</div>")[0]
+CHAIN = (ROOT / "docs/index.md").read_text().split('<div class="chain"')[1].split("</div>")[0]
+FORWARD, BACKWARD = CHAIN.split("</ol>")[:2]
+
+
+def assignments(function):
+    """Return the lines `name = ...` of a function, and what each reads."""
+    (tree,) = (
+        node
+        for node in ast.parse((ROOT / "snippets/network.py").read_text()).body
+        if isinstance(node, ast.FunctionDef) and node.name == function
     )
-    lines = {line.strip() for line in (ROOT / "snippets/network.py").read_text().splitlines()}
-    assert len(code_in(chain)) == 8
-    assert set(code_in(chain)) <= lines
+    lines = [node for node in tree.body if isinstance(node, ast.Assign)]
+    return {
+        ast.unparse(line): {node.id for node in ast.walk(line.value) if isinstance(node, ast.Name)}
+        for line in lines
+    }
+
+
+@pytest.mark.parametrize(("way", "function"), [(FORWARD, "forward"), (BACKWARD, "backward")])
+def test_the_map_has_the_lines_of_the_network(way, function):
+    """All of them, in the order in which they run."""
+    assert [code for code in code_in(way) if "=" in code] == list(assignments(function))
+
+
+@pytest.mark.parametrize(("way", "function"), [(FORWARD, "forward"), (BACKWARD, "backward")])
+def test_each_box_names_what_its_lines_read(way, function):
+    """What comes in by the arrow, and what is said after `with`."""
+    reads = assignments(function)
+    arrow = "X" if function == "forward" else None
+    for box in way.split("</li>")[:-1]:
+        given = next((line for line in box.splitlines() if line.startswith("with ")), "")
+        needed = set().union(*(reads[code] for code in code_in(box) if "=" in code))
+        assert set(code_in(given)) == needed - {arrow, "torch"}, box
+        arrow = re.search(r"^`(\w+)` .*\n{: \.out }", box, re.MULTILINE)[1]
+
+
+def test_the_map_has_the_shapes_of_the_annotations():
+    axes = {}
+    for layer in ("linear", "relu", "mse"):
+        axes |= Layer(layer, []).tensors()
+    told = re.findall(r"`(\w+)` (\(.*?\))", CHAIN)
+    assert len(told) == 10
+    for name, shape in told:
+        assert shape == tuple_of(axes[name.removeprefix("dJ_d")]), name
 
 
 # The tests of these tests: what must be refused.

@@ -1,0 +1,136 @@
+"""Figures are drawn from runs, say what they show, and are the same each time."""
+
+import inspect
+import re
+from xml.etree.ElementTree import fromstring, tostring
+
+import markdown
+import pytest
+import torch
+
+from extensions import curves
+from extensions.svg import Axis, Plot
+from tests.checks import ROOT
+
+
+@pytest.fixture(scope="module")
+def figures():
+    return {name: figure() for name, figure in curves.FIGURES.items()}
+
+
+def test_every_figure_is_on_a_page():
+    pages = "\n".join(p.read_text() for p in (ROOT / "docs").rglob("*.md"))
+    assert set(re.findall(r"^/// curve \| (\w+)$", pages, re.MULTILINE)) == set(curves.FIGURES)
+
+
+def test_figures_have_names_and_are_small(figures):
+    ids = []
+    for plots, caption in figures.values():
+        assert caption.endswith(".")
+        for plot in plots:
+            text = tostring(plot.element(), encoding="unicode")
+            assert len(text) < 5000
+            svg = fromstring(text)
+            assert svg.get("role") == "img"
+            named = [svg.find(tag) for tag in ("title", "desc")]
+            assert svg.get("aria-labelledby").split() == [element.get("id") for element in named]
+            assert all(element.text for element in named)
+            ids += [element.get("id") for element in named]
+    assert len(set(ids)) == len(ids) > 10
+
+
+def test_figures_are_the_same_each_time(figures):
+    for name, (plots, caption) in figures.items():
+        again, caption_again = curves.FIGURES[name]()
+        assert caption == caption_again
+        assert [tostring(p.element()) for p in plots] == [tostring(p.element()) for p in again]
+
+
+def test_everything_is_drawn_inside_of_its_axes(figures):
+    for plots, _ in figures.values():
+        for plot in plots:
+            numbers = [
+                tuple(map(float, point.split(",")))
+                for line in plot.element().iter("polyline")
+                for point in line.get("points").split()
+            ]
+            assert all(0 <= x <= 360 and 0 <= y <= 256 for x, y in numbers)
+
+
+def ends(plot, kind, number=0):
+    """Return the first and last value pair of a line, back from where it was drawn."""
+    lines = [p for p in plot.element().iter("polyline") if p.get("class") == f"line {kind}"]
+    return [tuple(map(float, point.split(","))) for point in lines[number].get("points").split()]
+
+
+def steepness(plot, line):
+    (x1, y1), (x2, y2) = line[0], line[-1]
+    across, up = plot.at(1, 1)[0] - plot.at(0, 1)[0], plot.at(1, 1)[1] - plot.at(1, 0)[1]
+    return (y2 - y1) / (x2 - x1) * across / up
+
+
+def test_tangents_have_the_slope_that_autograd_finds(figures):
+    one = curves.OneWeight()
+    W = one.W.clone().requires_grad_()
+    J = (torch.relu(one.X @ W + one.b) - one.Y).square().mean()
+    (expected,) = torch.autograd.grad(J, W)
+    plot = figures["weight"][0][0]
+    assert steepness(plot, ends(plot, "second")) == pytest.approx(expected[0, 0].item(), rel=0.05)
+    (plot,) = figures["mse"][0]
+    assert steepness(plot, ends(plot, "second")) == pytest.approx(1, rel=0.05)
+
+
+def test_the_steps_go_down_and_the_dead_start_stays(figures):
+    second = figures["weight"][0][1]
+    dots = [(float(c.get("cx")), float(c.get("cy"))) for c in second.element().iter("circle")]
+    heights = [y for _, y in dots[:-1]]
+    assert heights == sorted(heights) and len(set(heights)) == 7
+    assert curves.OneWeight().slope(min(curves.OneWeight().kinks) - 0.2) == 0
+
+
+def test_at_zero_the_slope_of_relu_is_closed_below_and_open_above(figures):
+    slopes = figures["relu"][0][1]
+    hollow, full = slopes.element().iter("circle")
+    assert "hollow" in hollow.get("class") and "hollow" not in full.get("class")
+    assert (float(full.get("cx")), float(full.get("cy"))) == pytest.approx(slopes.at(0, 0), abs=0.1)
+    assert float(hollow.get("cy")) == pytest.approx(slopes.at(0, 1)[1], abs=0.1)
+
+
+def test_a_figure_follows_the_code(monkeypatch):
+    """With another convention at 0 the filled dot moves."""
+    load = curves.load
+
+    def with_ties(layer):
+        module = load(layer)
+        module.grad_Z = lambda Z, dJ_dA: dJ_dA * (Z >= 0)
+        return module
+
+    monkeypatch.setattr(curves, "load", with_ties)
+    slopes = curves.relu()[0][1]
+    *_, full = slopes.element().iter("circle")
+    assert float(full.get("cy")) == pytest.approx(slopes.at(0, 1)[1], abs=0.1)
+
+
+def test_the_numbers_are_those_of_the_doctest():
+    module = curves.load("mse")
+    data = curves.data_of(module.grad_A)
+    assert list(data) == ["A", "Y"]
+    assert str(data["A"][0, 0].int().item()) in inspect.getdoc(module.grad_A)
+
+
+@pytest.mark.parametrize("axis", [(1, 1, False), (2, 1, False), (0, 1, True)])
+def test_an_axis_without_a_range_is_refused(axis):
+    low, high, log = axis
+    with pytest.raises(ValueError, match="axis"):
+        Axis(low, high, "J", log=log)
+
+
+def test_a_logarithmic_axis_spaces_powers_evenly():
+    plot = Plot(Axis(1, 1000, "N", log=True), Axis(0, 1, "J"), title="Powers", description="None.")
+    places = [plot.at(10.0**power, 0)[0] for power in range(4)]
+    assert places[1] - places[0] == pytest.approx(places[3] - places[2])
+
+
+def test_an_unknown_figure_is_refused():
+    with pytest.raises(ValueError, match="there are relu"):
+        markdown.markdown("/// curve | sigmoid\n///", extensions=["extensions.curves"])
