@@ -66,6 +66,9 @@ class MathmlTreeprocessor(Treeprocessor):
             report.warn(latex, f"no MathML for this formula: {problem}")
             return
         element.text = self.md.htmlStash.store(mathml)
+        if element.tag == "div":
+            # A formula without its fractions and sums is no text to search, or to show as a result.
+            element.set("data-search-exclude", "true")
 
 
 class MathmlExtension(Extension):

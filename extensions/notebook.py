@@ -21,7 +21,7 @@ def links(layer: str, repo_url: str, branch: str) -> str:
 
     >>> print(links("relu", "https://example.org/a/b", "main"))
     [This page as a notebook](../notebooks/derivations/relu.ipynb){ download="relu.ipynb" }
-    {: .as-notebook }
+    {: .as-notebook data-search-exclude="true" }
     >>> print(links("relu", "https://github.com/a/b", "main").splitlines()[1])
     [Open in Colab](https://colab.research.google.com/github/a/b/blob/main/docs/notebooks/derivations/relu.ipynb)
     """
@@ -30,7 +30,7 @@ def links(layer: str, repo_url: str, branch: str) -> str:
     if found := GITHUB.fullmatch(repo_url):
         address = COLAB.format(repository=found["repository"], branch=branch, notebook=notebook)
         lines.append(f"[Open in Colab]({address})")
-    return "\n".join([*lines, "{: .as-notebook }"])
+    return "\n".join([*lines, '{: .as-notebook data-search-exclude="true" }'])
 
 
 class NotebookPreprocessor(Preprocessor):
