@@ -159,11 +159,8 @@ class Sigmoid:
 
 
 def solution(layer):
-    """Return the cell that a reader with the right answer would have."""
-    if layer != "layers":
-        return ""
-    stubs = next(cell for cell in sources(read(layer)) if "class Sigmoid" in cell)
-    return SIGMOID + stubs[stubs.index("def sigmoid") :]
+    """Return the cell of a reader who writes what the page shows, and what it does not."""
+    return SIGMOID if layer == "layers" else ""
 
 
 def execute(notebook, folder):

@@ -143,6 +143,7 @@ class Forward:
 
     `outputs = call`, where the last of the outputs is differentiated; `function` is that last
     output as a function of the arguments, in the order of `axes`. Without an upstream, it is J.
+    `before` is what the call needs.
     """
 
     call: str
@@ -150,6 +151,7 @@ class Forward:
     axes: Axes
     function: str
     upstream: str | None
+    before: str = ""
 
     @property
     def known(self) -> set[str]:
@@ -173,6 +175,8 @@ class Forward:
             lines.append(f"{name} = torch.randn({', '.join(shape) or '()'}).double()")
         if zeros:
             lines.append(f"{zeros}[0] = 0")
+        if self.before:
+            lines.append(self.before)
         lines.append(f"{', '.join(self.outputs)} = {self.call}")
         if self.upstream:
             lines.append(f"{self.upstream} = torch.randn_like({self.outputs[-1]})")
@@ -224,39 +228,54 @@ def forward_of(function: ast.FunctionDef, declared: dict) -> Forward:
     raise ValueError(f"{name}: no declaration of the page is `Z = {name}({', '.join(axes)})`")
 
 
-def own_forward(functions: list[ast.FunctionDef], name: str) -> Forward:
-    """Return the forward that an exercise brings along, the function named like its file."""
-    [forward] = [function for function in functions if function.name == name]
-    [upstream] = {upstream_of(function) for function in functions} - {None}
-    axes = axes_of(forward)
-    call = f"{name}({', '.join(axes)})"
-    return Forward(call, (upstream.removeprefix("dJ_d"),), axes, name, upstream)
+@dataclass(frozen=True)
+class Layer:
+    """A class with `__call__` and `backward`, or a torch.autograd.Function.
 
-
-def check_of_layer(layer: ast.ClassDef) -> str:
-    """Return code that compares an object with `__call__` and `backward` with autograd.
-
-    Empty for a class of another kind.
+    `gradients` calls its backward; `expected` names what autograd gives.
     """
-    methods = {node.name: node for node in layer.body if isinstance(node, ast.FunctionDef)}
-    if not {"__call__", "backward"} <= set(methods):
-        return ""
-    given = axes_of(methods["__call__"])
-    kept = axes_of(methods["__init__"]) if "__init__" in methods else {}
-    if given is None or kept is None:
-        return ""
-    made = f"{layer.name}({', '.join(kept)})"
-    call = f"({', '.join(given)})"
+
+    forward: Forward
+    gradients: str
+    expected: str
+
+
+def layer_of(node: ast.ClassDef, kept: list[str] | None = None) -> Layer | None:
+    """Read a class that computes gradients; None for one of another kind, or without shapes.
+
+    `kept` are the gradients it leaves on itself, by default those that its `backward` assigns.
+    """
+    methods = {part.name: part for part in node.body if isinstance(part, ast.FunctionDef)}
+    call = methods.get("__call__") or methods.get("forward")
+    if call is None or "backward" not in methods:
+        return None
+    given = axes_of(call)
+    own = axes_of(methods["__init__"]) if "__init__" in methods else {}
+    if given is None or own is None:
+        return None
     upstream = upstream_of(methods["backward"])
     output = upstream.removeprefix("dJ_d") if upstream else "J"
-    axes = given | kept
-    function = f"lambda {', '.join(axes)}: {made}{call}"
-    forward = Forward(f"layer{call}", (output,), axes, function, upstream)
-    attributes = re.findall(r"self\.(dJ_d\w+) = ", ast.unparse(methods["backward"]))
-    lines = forward.data().splitlines()
-    lines.insert(-4 - bool(upstream), f"layer = {made}")
-    lines.append(close(f"layer.backward({upstream or ''})", f"dJ_d{next(iter(given))}"))
-    return "\n".join(lines + [close(f"layer.{name}", name) for name in attributes])
+    arguments = f"({', '.join(given)})"
+    if "forward" in methods:
+        function = f"{node.name}.forward"
+        forward = Forward(f"{function}{arguments}", (output,), given, function, upstream)
+        gradients = f"torch.autograd.functional.vjp({node.name}.apply, {arguments}, {upstream})[1]"
+        return Layer(forward, gradients, names_of(given))
+    made = f"{node.name}({', '.join(own)})"
+    axes = given | own
+    function = f"lambda {', '.join(axes)}: {made}{arguments}"
+    forward = Forward(f"layer{arguments}", (output,), axes, function, upstream, f"layer = {made}")
+    if kept is None:
+        kept = re.findall(r"self\.(dJ_d\w+) = ", ast.unparse(methods["backward"]))
+    parts = [f"layer.backward({upstream or ''})", *(f"layer.{name}" for name in kept)]
+    first = f"dJ_d{next(iter(given))}"
+    if not kept:
+        return Layer(forward, parts[0], first)
+    return Layer(forward, f"({', '.join(parts)})", f"({', '.join([first, *kept])})")
+
+
+def names_of(axes: Axes) -> str:
+    return f"({', '.join(f'dJ_d{name}' for name in axes)})"
 
 
 def close(actual: str, expected: str) -> str:
@@ -289,6 +308,8 @@ class Page:
         self.data = ""
         # What each shown function must give, by which an exercise of that name is judged.
         self.expected: dict[str, str] = {}
+        # What each shown layer leaves on itself, which one in an exercise has to do as well.
+        self.kept: dict[str, list[str]] = {}
 
     def notebook(self) -> nbformat.NotebookNode:
         """Return the whole page as a notebook."""
@@ -436,12 +457,20 @@ class Page:
 
     def checks(self, source: str) -> list[str]:
         """Return the lines that compare what a cell defines with autograd."""
-        layers = [check_of_layer(node) for node in definitions(source, ast.ClassDef)]
+        layers = [self.check_of(node) for node in definitions(source, ast.ClassDef)]
         functions = definitions(source, ast.FunctionDef)
         if self.forward is None:
             self.early += functions
             return layers
         return [self.comparisons(functions), *layers]
+
+    def check_of(self, node: ast.ClassDef) -> str:
+        """Return code that compares an object's gradients with autograd; empty for no layer."""
+        layer = layer_of(node)
+        if layer is None:
+            return ""
+        self.kept[node.name] = re.findall(r"layer\.(dJ_d\w+)", layer.gradients)
+        return f"{layer.forward.data()}\n{close(layer.gradients, layer.expected)}"
 
     def comparisons(self, functions: list[ast.FunctionDef]) -> str:
         lines = []
@@ -463,19 +492,21 @@ class Page:
     def take_exercise(self, path: Path) -> None:
         """Show the stubs of an exercise, and a cell that judges what the reader made of them."""
         source = path.read_text(encoding="utf-8")
-        functions = definitions(source, ast.FunctionDef)
-        forward = self.forward or own_forward(functions, path.stem)
         self.say(TURN)
         stubs = definitions(source, (ast.FunctionDef, ast.ClassDef))
         self.code(*(ast.get_source_segment(source, stub) for stub in stubs))
         self.say(COMPARE)
-        lines = []
-        for function in functions:
-            expected = self.expected.get(function.name) or forward.expected(function)
-            if expected:
-                call = forward.call_of(function)
-                lines.append(f'attempt("{function.name}", lambda: {call}, {expected})')
-        self.code(ATTEMPT, forward.data(seed=1), "\n".join(lines))
+        lines, layers = [], []
+        for stub in stubs:
+            if isinstance(stub, ast.ClassDef):
+                layer = layer_of(stub, self.kept.get(stub.name, []))
+                line = f'attempt("{stub.name}", lambda: {layer.gradients}, {layer.expected})'
+                layers.append(f"{layer.forward.data(seed=1)}\n{line}")
+            elif expected := self.expected.get(stub.name) or self.forward.expected(stub):
+                call = self.forward.call_of(stub)
+                lines.append(f'attempt("{stub.name}", lambda: {call}, {expected})')
+        data = self.forward.data(seed=1) if self.forward else ""
+        self.code(ATTEMPT, data, "\n".join(lines), *layers)
 
 
 def text_of(page: Path, site_url: str = "") -> str:
