@@ -69,6 +69,9 @@ class MathmlTreeprocessor(Treeprocessor):
         if mark := getattr(self.md, "marks_of", {}).get(element):
             mathml = mark(mathml)
         element.text = self.md.htmlStash.store(mathml)
+        if element.tag == "div":
+            # A formula without its fractions and sums is no text to search, or to show as a result.
+            element.set("data-search-exclude", "true")
 
 
 class MathmlExtension(Extension):

@@ -100,9 +100,9 @@ class ProofsTreeprocessor(Treeprocessor):
         state = "skipped" if formula.exempt else "wrong" if formula.expected else "holds"
         button = {"type": "button", "class": f"proof {state}", "aria-describedby": name}
         SubElement(box, "button", button | {"aria-label": "How this equation was checked"})
-        SubElement(
-            box, "span", {"class": "proof-note", "role": "tooltip", "id": name}
-        ).text = describe(formula)
+        note = {"class": "proof-note", "role": "tooltip", "id": name}
+        # Nobody searches for what every equation says of itself.
+        SubElement(box, "span", note | {"data-search-exclude": "true"}).text = describe(formula)
 
 
 def squeeze(latex: str) -> str:
