@@ -80,3 +80,9 @@ def check_all(gradient: Gradient, forward) -> None:
     check_against_autograd(gradient, forward, sizes={"N": 1})
     check_against_differences(gradient, forward)
     check_tie(gradient, forward)
+
+
+def paths(site: Path) -> list[str]:
+    """Return the addresses of all pages of a built site, relative to its root."""
+    found = [p.parent.relative_to(site).as_posix() for p in site.rglob("index.html")]
+    return sorted("" if path == "." else f"{path}/" for path in found)

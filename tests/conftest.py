@@ -1,6 +1,7 @@
 """The site, built once for all tests that look at it; one thread for each of two workers."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,11 +9,26 @@ from pathlib import Path
 import pytest
 import torch
 from filelock import FileLock
+from playwright.sync_api import sync_playwright
+
+from benchmarks.server import serve
 
 # The tensors are tiny, and the other core has tests of its own.
 torch.set_num_threads(1)
 
 ROOT = Path(__file__).parent.parent
+CHROMIUM = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
+# A sandbox in a container, and a browser that keeps to itself.
+FLAGS = [
+    "--no-sandbox",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 
 @pytest.fixture(scope="session")
@@ -37,3 +53,21 @@ def site(tmp_path_factory) -> Path:
     if problem := log.read_text():
         pytest.fail(f"mkdocs build --strict failed:\n{problem}", pytrace=False)
     return folder
+
+
+@pytest.fixture(scope="session")
+def address(site):
+    """Serve the site; return its address."""
+    with serve(site) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def browser():
+    if CHROMIUM is None:
+        missing = "no Chromium on this machine: apt-get install chromium"
+        pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()

@@ -1,56 +1,8 @@
 """The site in Chromium, at the widths of a desk and a phone, light and dark."""
 
-import functools
-import http.server
-import os
-import shutil
-import threading
-
 import pytest
-from playwright.sync_api import sync_playwright
 
-CHROMIUM = (
-    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-)
-# A sandbox in a container, and a browser that keeps to itself.
-FLAGS = [
-    "--no-sandbox",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
-
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *arguments):
-        pass
-
-
-@pytest.fixture(scope="session")
-def address(site):
-    handler = functools.partial(Quiet, directory=site)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
-
-
-@pytest.fixture(scope="session")
-def browser():
-    if CHROMIUM is None:
-        missing = "no Chromium on this machine: apt-get install chromium"
-        pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
-
-
-def paths(site):
-    found = [p.parent.relative_to(site).as_posix() for p in site.rglob("index.html")]
-    return sorted("" if path == "." else f"{path}/" for path in found)
+from tests.checks import paths
 
 
 @pytest.mark.slow
