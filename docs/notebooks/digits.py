@@ -22,7 +22,6 @@
 
 # %%
 import os
-import sys
 
 import matplotlib.pyplot as plt
 import torch
@@ -97,7 +96,7 @@ linear = Linear(*start())
 model = Model([linear, Relu()], Mse())
 
 by_hand = []
-for _ in tqdm(range(STEPS), desc="by hand", file=sys.stdout):
+for _ in tqdm(range(STEPS), desc="by hand", delay=5):
     by_hand.append(model(X[train], Y[train]).item())
     model.backward()
     linear.W -= RATE * linear.dJ_dW
@@ -110,7 +109,7 @@ for _ in tqdm(range(STEPS), desc="by hand", file=sys.stdout):
 W, b = (parameter.requires_grad_() for parameter in start())
 
 by_autograd = []
-for _ in tqdm(range(STEPS), desc="autograd", file=sys.stdout):
+for _ in tqdm(range(STEPS), desc="autograd", delay=5):
     J = (torch.relu(X[train] @ W + b) - Y[train]).square().mean()
     by_autograd.append(J.item())
     dJ_dW, dJ_db = torch.autograd.grad(J, (W, b))
