@@ -5,6 +5,7 @@ markup and runs no math script. A formula that Temml refuses is a warning with f
 line, which fails a strict build, and shows as its source on the page.
 """
 
+from collections import Counter
 from functools import cache
 from pathlib import Path
 from xml.etree.ElementTree import Element
@@ -12,6 +13,7 @@ from xml.etree.ElementTree import Element
 import quickjs
 from markdown import Markdown
 from markdown.extensions import Extension
+from markdown.preprocessors import Preprocessor
 from markdown.treeprocessors import Treeprocessor
 
 from extensions import report
@@ -50,26 +52,40 @@ def to_mathml(latex: str, display: bool = False) -> str:
         raise ValueError(reason) from None
 
 
+class MathmlPreprocessor(Preprocessor):
+    """Find the page that is being converted, to name it where a formula is refused."""
+
+    def run(self, lines: list[str]) -> list[str]:
+        self.md.page_of_formulas = report.page_of("\n".join(lines))
+        return lines
+
+
 class MathmlTreeprocessor(Treeprocessor):
     """Replace the text of every arithmatex element by stashed MathML."""
 
     def run(self, root: Element) -> None:
+        seen = Counter()
         for element in root.iter():
             if element.get("class") == "arithmatex":
-                self.replace(element)
+                latex = report.latex_of(element)
+                self.replace(element, latex, seen["".join(latex.split())])
+                seen["".join(latex.split())] += 1
 
-    def replace(self, element: Element) -> None:
-        latex = report.latex_of(element)
+    def replace(self, element: Element, latex: str, earlier: int) -> None:
+        """Replace one formula, which stands on the page so many times before."""
         try:
             mathml = to_mathml(latex, element.tag == "div")
         except ValueError as problem:
-            report.warn(latex, f"no MathML for this formula: {problem}")
+            place = report.place_of(latex, self.md.page_of_formulas, earlier)
+            report.warn(latex, f"no MathML for this formula: {problem}", place)
             return
         element.text = self.md.htmlStash.store(mathml)
 
 
 class MathmlExtension(Extension):
     def extendMarkdown(self, md: Markdown) -> None:
+        # Before any other preprocessor changes the text by which the page is known.
+        md.preprocessors.register(MathmlPreprocessor(md), "mathml", 200)
         # After the inline patterns (20), which make the elements of inline formulas.
         md.treeprocessors.register(MathmlTreeprocessor(md), "mathml", 15)
 
