@@ -47,8 +47,12 @@ SLOW = {
 SLOWER_PROCESSOR = 4
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
 
-# What the pages load and how formulas are set; not the prose, and not each rule of the style.
-MEASURED = ("benchmarks/reading.py", "extensions/mathml.py", "overrides/main.html")
+# How formulas are set, and what is loaded with a page; not the prose, and not each rule of style.
+MEASURED = (
+    "extensions/vendor/temml/temml.min.js",
+    "docs/assets/fonts/stix-two-math.woff2",
+    "overrides/main.html",
+)
 WATCH = """
 window.ready = new Promise(resolve => {
     const isSet = () => {
@@ -95,6 +99,7 @@ def fingerprint() -> str:
     digest = hashlib.sha256()
     for name in MEASURED:
         digest.update((ROOT / name).read_bytes())
+    digest.update(repr((SLOW, SLOWER_PROCESSOR, MATHJAX, WATCH, mathml.RENDER)).encode())
     settings = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     for key in ("extra_css", "extra_javascript", "font", "features"):
         digest.update(re.search(rf"^ *{key}:.*(\n +- .*)*", settings, re.MULTILINE)[0].encode())

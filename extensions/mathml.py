@@ -52,6 +52,13 @@ def to_mathml(latex: str, display: bool = False) -> str:
         raise ValueError(reason) from None
 
 
+def height(mathml: str) -> float:
+    """Return about how high a display formula is, in em, for the time before it is laid out."""
+    rows = max(table.count("<mtr") for table in mathml.split("<mtable"))
+    line = 2.2 if "<mfrac" in mathml else 1.3
+    return rows * line if rows else 2.9 if "<munder" in mathml else line
+
+
 class MathmlPreprocessor(Preprocessor):
     """Find the page that is being converted, to name it where a formula is refused."""
 
@@ -79,6 +86,8 @@ class MathmlTreeprocessor(Treeprocessor):
             place = report.place_of(latex, self.md.page_of_formulas, earlier)
             report.warn(latex, f"no MathML for this formula: {problem}", place)
             return
+        if element.tag == "div":
+            element.set("style", f"--height: {height(mathml):.1f}em")
         element.text = self.md.htmlStash.store(mathml)
 
 

@@ -3,17 +3,13 @@
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
-from tests.checks import paths
+from tests.checks import DEVICES, paths
 
 # All rules but those for AAA and those that axe calls experimental.
 OPTIONS = {
     "resultTypes": ["violations"],
     "runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
     "rules": {"target-size": {"enabled": True}},
-}
-DEVICES = {
-    "desk": {"viewport": {"width": 1280, "height": 844}},
-    "phone": {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True},
 }
 
 

@@ -5,7 +5,7 @@ import logging
 import markdown
 import pytest
 
-from extensions import diagnosis, evidence, proofs, report
+from extensions import diagnosis, evidence, mathml, proofs, report
 from extensions.mathml import to_mathml
 
 EXTENSIONS = [
@@ -154,3 +154,18 @@ def test_sizes_have_a_form():
     assert diagnosis.sizes_from("N=5 M=1") == {"N": 5, "M": 1}
     with pytest.raises(ValueError, match="the form is N=5 M=1"):
         diagnosis.sizes_from("N: 5")
+
+
+def test_a_formula_that_waits_takes_about_its_height():
+    row = r"\frac{a}{b} & c"
+    heights = [
+        mathml.height(mathml.to_mathml(latex, True))
+        for latex in (
+            "x",
+            r"\frac{a}{b}",
+            r"\sum_{i=1}^N x_i",
+            rf"\begin{{matrix}}{row} \\ {row}\end{{matrix}}",
+        )
+    ]
+    assert heights == sorted(set(heights))
+    assert heights[-1] == 4.4

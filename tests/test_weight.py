@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.checks import ROOT, paths
+from tests.checks import DEVICES, ROOT, paths
 
 DERIVATIONS = [
     f"derivations/{page.stem}/" for page in sorted((ROOT / "docs/derivations").glob("*.md"))
@@ -20,8 +20,8 @@ new PerformanceObserver(list => {
 class Visit:
     """A browser with an empty cache, and what the server has sent it."""
 
-    def __init__(self, browser, server, width):
-        self.context = browser.new_context(viewport={"width": width, "height": 844})
+    def __init__(self, browser, server, device):
+        self.context = browser.new_context(**DEVICES[device])
         self.page = self.context.new_page()
         self.page.add_init_script(WATCH_SHIFTS)
         _, self.sent = server
@@ -57,7 +57,7 @@ class Visit:
         return self.page.evaluate("shifted")
 
 
-@pytest.fixture(params=[1280, 390])
+@pytest.fixture(params=list(DEVICES))
 def visit(browser, server, request):
     visit = Visit(browser, server, request.param)
     yield visit
@@ -67,7 +67,7 @@ def visit(browser, server, request):
 @pytest.mark.slow
 def test_a_first_visit(browser, server, address):
     for path in DERIVATIONS:
-        visit = Visit(browser, server, 390)
+        visit = Visit(browser, server, "phone")
         assert 100_000 < visit.open(address + path) <= FIRST_VISIT, path
         visit.context.close()
 
@@ -97,3 +97,18 @@ def test_nothing_moves(visit, address, site):
     for path in paths(site):
         visit.open(address + path)
         assert visit.shift() < LARGEST_SHIFT, path
+
+
+@pytest.mark.slow
+def test_nothing_moves_in_the_middle_of_a_page(visit, address):
+    """Where a link to a section leads, formulas that were not laid out yet come into sight."""
+    visit.open(address + "derivations/linear/")
+    sections = visit.page.locator(".md-typeset :is(h2, h3)[id]").evaluate_all(
+        "headings => headings.map(heading => heading.id)"
+    )
+    assert len(sections) > 15
+    for section in sections:
+        visit.page.goto("about:blank")
+        visit.page.goto(f"{address}derivations/linear/#{section}", wait_until="load")
+        visit.page.wait_for_timeout(150)
+        assert visit.page.evaluate("shifted") < LARGEST_SHIFT, section
