@@ -62,10 +62,14 @@ window.ready = new Promise(resolve => {
             && formulas[0].getBoundingClientRect().height > 0
             && [...document.fonts].every(face => face.status !== "loading");
     };
-    let frames = 0;
+    const painted = () => performance.getEntriesByName("first-contentful-paint")[0]?.startTime ?? 0;
+    let since = null;
+    /* The frame in which all was set first; the next one, that no font has been asked for since. */
     const look = () => {
-        frames = isSet() ? frames + 1 : 0;
-        frames < 2 ? requestAnimationFrame(look) : setTimeout(() => resolve(performance.now()));
+        if (!isSet()) since = null;
+        else if (since === null) since = performance.now();
+        else return setTimeout(() => resolve(Math.max(since, painted())));
+        requestAnimationFrame(look);
     };
     requestAnimationFrame(look);
 });

@@ -24,8 +24,19 @@ def violations(page):
 
 
 def settle(page):
-    """Wait until fonts are there and nothing moves: a colour on its way is none of the two."""
+    """Wait until all is laid out and nothing moves: a colour on its way is none of the two."""
     page.evaluate("document.fonts.ready")
+    # What is far from the screen is laid out when it is read.
+    page.evaluate(
+        """async () => {
+            const before = scrollY;
+            for (let y = 0; y < document.body.scrollHeight; y += innerHeight / 2) {
+                scrollTo({top: y, behavior: "instant"});
+                await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
+            }
+            scrollTo({top: before, behavior: "instant"});
+        }"""
+    )
     page.wait_for_function("document.getAnimations().every(a => a.playState !== 'running')")
 
 
