@@ -22,6 +22,10 @@ class Host(http.server.SimpleHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
 
+    def __init__(self, *arguments, sent: list[tuple[str, int]], **settings):
+        self.sent = sent
+        super().__init__(*arguments, **settings)
+
     def send_head(self) -> io.BytesIO | None:
         path = Path(self.translate_path(self.path))
         if path.is_dir():
@@ -40,6 +44,7 @@ class Host(http.server.SimpleHTTPRequestHandler):
         if compressed:
             self.send_header("Content-Encoding", "gzip")
             self.send_header("Vary", "Accept-Encoding")
+        self.sent.append((self.path, len(body) + sum(map(len, self._headers_buffer))))
         self.end_headers()
         return io.BytesIO(body)
 
@@ -48,10 +53,14 @@ class Host(http.server.SimpleHTTPRequestHandler):
 
 
 @contextmanager
-def serve(site: Path, port: int = 0) -> Iterator[str]:
-    """Serve the folder while the block runs; yields the address, which ends with a slash."""
-    handler = functools.partial(Host, directory=site)
+def serve(site: Path, port: int = 0) -> Iterator[tuple[str, list[tuple[str, int]]]]:
+    """Serve the folder while the block runs.
+
+    Yields `host:port`, and the list of what was sent: each path with its bytes, headers included.
+    """
+    sent: list[tuple[str, int]] = []
+    handler = functools.partial(Host, directory=site, sent=sent)
     with http.server.ThreadingHTTPServer(("127.0.0.1", port), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/"
+        yield f"127.0.0.1:{server.server_port}", sent
         server.shutdown()

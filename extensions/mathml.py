@@ -5,6 +5,7 @@ markup and runs no math script. A formula that Temml refuses is a warning with f
 line, which fails a strict build, and shows as its source on the page.
 """
 
+from collections import Counter
 from functools import cache
 from pathlib import Path
 from xml.etree.ElementTree import Element
@@ -12,6 +13,7 @@ from xml.etree.ElementTree import Element
 import quickjs
 from markdown import Markdown
 from markdown.extensions import Extension
+from markdown.preprocessors import Preprocessor
 from markdown.treeprocessors import Treeprocessor
 
 from extensions import report
@@ -50,24 +52,45 @@ def to_mathml(latex: str, display: bool = False) -> str:
         raise ValueError(reason) from None
 
 
+def height(mathml: str) -> float:
+    """Return about how high a display formula is, in em, for the time before it is laid out."""
+    rows = max(table.count("<mtr") for table in mathml.split("<mtable"))
+    line = 2.2 if "<mfrac" in mathml else 1.3
+    return rows * line if rows else 2.9 if "<munder" in mathml else line
+
+
+class MathmlPreprocessor(Preprocessor):
+    """Find the page that is being converted, to name it where a formula is refused."""
+
+    def run(self, lines: list[str]) -> list[str]:
+        self.md.page_of_formulas = report.page_of("\n".join(lines))
+        return lines
+
+
 class MathmlTreeprocessor(Treeprocessor):
     """Replace the text of every arithmatex element by stashed MathML."""
 
     def run(self, root: Element) -> None:
+        seen = Counter()
         for element in root.iter():
             if element.get("class") == "arithmatex":
-                self.replace(element)
+                latex = report.latex_of(element)
+                self.replace(element, latex, seen["".join(latex.split())])
+                seen["".join(latex.split())] += 1
 
-    def replace(self, element: Element) -> None:
-        latex = report.latex_of(element)
+    def replace(self, element: Element, latex: str, earlier: int) -> None:
+        """Replace one formula, which stands on the page so many times before."""
         try:
             mathml = to_mathml(latex, element.tag == "div")
         except ValueError as problem:
-            report.warn(latex, f"no MathML for this formula: {problem}")
+            place = report.place_of(latex, self.md.page_of_formulas, earlier)
+            report.warn(latex, f"no MathML for this formula: {problem}", place)
             return
         # `symbols` marks the formulas that stand beside code.
         if mark := getattr(self.md, "marks_of", {}).get(element):
             mathml = mark(mathml)
+        if element.tag == "div":
+            element.set("style", f"--height: {height(mathml):.1f}em")
         element.text = self.md.htmlStash.store(mathml)
         if element.tag == "div":
             # A formula without its fractions and sums is no text to search, or to show as a result.
@@ -76,6 +99,8 @@ class MathmlTreeprocessor(Treeprocessor):
 
 class MathmlExtension(Extension):
     def extendMarkdown(self, md: Markdown) -> None:
+        # Before any other preprocessor changes the text by which the page is known.
+        md.preprocessors.register(MathmlPreprocessor(md), "mathml", 200)
         # After the inline patterns (20), which make the elements of inline formulas.
         md.treeprocessors.register(MathmlTreeprocessor(md), "mathml", 15)
 

@@ -12,6 +12,12 @@
     /// speed
     ///
 
+    /// reading
+    ///
+
+    /// lighthouse
+    ///
+
 Each table becomes a list of cards on a narrow screen, where `data-label` heads each value.
 """
 
@@ -114,15 +120,62 @@ class SpeedBlock(Block):
 
     def on_create(self, parent: Element) -> Element:
         result = read("equations")
-        rows = [
-            [name, f"{time['median']:.2f} s ({time['min']:.2f} to {time['max']:.2f})"]
-            for name, time in result["seconds"].items()
-        ]
+        rows = [[name, seconds(time)] for name, time in result["seconds"].items()]
         caption = (
             f"{result['rounds']} rounds. {result['processor']}, {result['threads']} threads, "
             f"{version(result['torch'])}."
         )
         return table(parent, ["What is checked", "Median (min to max)"], rows, caption)
+
+
+class ReadingBlock(Block):
+    """How long a reader on a slow phone waits, with MathML and with MathJax."""
+
+    NAME = "reading"
+
+    def on_create(self, parent: Element) -> Element:
+        result = read("reading")
+        headings = ["Formulas by", "First paint", "Ready, formulas included", "Over the wire"]
+        rows = [
+            [
+                name,
+                f"{variant['paint_s']['median']:.1f} s",
+                seconds(variant["ready_s"]),
+                f"{variant['bytes']['median'] / 1000:.0f} KB",
+            ]
+            for name, variant in result["variants"].items()
+        ]
+        sooner, built = result["sooner"], result["formulas_s"]
+        caption = (
+            f"The page of the linear layer, {result['rounds']} rounds, in which both take turns: median (min to "
+            f"max). Ready {sooner['median']:.1f} times sooner ({sooner['min']:.1f} to {sooner['max']:.1f}). In the "
+            f"build, {result['formulas']} formulas take {built['median']:.2f} s. {result['browser']}, "
+            f"{result['mathjax'].replace('@', ' ')}, {result['processor']}."
+        )
+        return table(parent, headings, rows, caption)
+
+
+class LighthouseBlock(Block):
+    """What Lighthouse says of a page on a phone."""
+
+    NAME = "lighthouse"
+
+    def on_create(self, parent: Element) -> Element:
+        result = read("lighthouse")
+        rows = [
+            [title, f"{score['median']:.0f} ({score['min']:.0f} to {score['max']:.0f})"]
+            for title, score in result["scores"].items()
+        ]
+        rows += [[title, seconds(time)] for title, time in result["seconds"].items()]
+        caption = (
+            f"The page of the linear layer, {result['rounds']} rounds: median (min to max). Lighthouse "
+            f"{result['lighthouse']} with its own settings for mobile, {result['processor']}."
+        )
+        return table(parent, ["What is judged", "Median (min to max)"], rows, caption)
+
+
+def seconds(spread: dict[str, float]) -> str:
+    return f"{spread['median']:.2f} s ({spread['min']:.2f} to {spread['max']:.2f})"
 
 
 class UncaughtBlock(Block):
@@ -149,7 +202,14 @@ class UncaughtBlock(Block):
 
 class MeasuredExtension(BlocksExtension):
     def extendMarkdownBlocks(self, md, blocks) -> None:
-        for block in (LadderBlock, MutationsBlock, UncaughtBlock, SpeedBlock):
+        for block in (
+            LadderBlock,
+            MutationsBlock,
+            UncaughtBlock,
+            SpeedBlock,
+            ReadingBlock,
+            LighthouseBlock,
+        ):
             blocks.register(block, self.getConfigs())
 
 

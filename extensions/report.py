@@ -6,10 +6,12 @@ looked up in the sources of the pages.
 
 import html
 import logging
+import re
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
 PAGES = Path("docs")
+FENCE = re.compile(r"^ *(```+|~~~+).*?^ *\1 *$", re.DOTALL | re.MULTILINE)
 DELIMITERS = {"div": (r"\[", r"\]"), "span": (r"\(", r"\)")}
 
 # MkDocs counts the warnings of every logger below its own; a strict build fails on one.
@@ -34,9 +36,24 @@ def find(text: str) -> str:
     return "a page"
 
 
-def warn(text: str, problem: str) -> None:
-    """Log a warning about the text on the page where it stands."""
-    logger.warning("%s: %s\n    %s", find(text), problem, text.strip())
+def place_of(latex: str, page: Path | None, number: int = 0) -> str:
+    """Return `file:line` of a formula on a page: the first that reads so, or a later one.
+
+    White space does not count, and what stands in a fence is no formula.
+    """
+    if page is None:
+        return find(latex)
+    source = FENCE.sub(lambda fence: re.sub(r"[^\n]", " ", fence[0]), page.read_text("utf-8"))
+    letters = r"\s*".join(map(re.escape, "".join(latex.split())))
+    places = list(re.finditer(rf"(?:\$|\\[(\[])\s*({letters})\s*(?:\$|\\[)\]])", source))
+    if number >= len(places):
+        return str(page)
+    return f"{page}:{source.count(chr(10), 0, places[number].start(1)) + 1}"
+
+
+def warn(text: str, problem: str, place: str | None = None) -> None:
+    """Log a warning about the text, at the given place or where it stands first."""
+    logger.warning("%s: %s\n    %s", place or find(text), problem, text.strip())
 
 
 def latex_of(element: Element) -> str:

@@ -19,6 +19,11 @@ from proofread.signatures import (
 
 ROOT = Path(__file__).parent.parent
 LAYERS = sorted(p.stem for p in (ROOT / "snippets").glob("*.py") if p.stem != "__init__")
+# The two ways in which pages are read.
+DEVICES = {
+    "desk": {"viewport": {"width": 1280, "height": 844}},
+    "phone": {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True},
+}
 
 
 def module_of(layer: str) -> ModuleType:

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import torch
@@ -17,6 +18,8 @@ from benchmarks.server import serve
 torch.set_num_threads(1)
 
 ROOT = Path(__file__).parent.parent
+# Built with an address of its own: instant navigation falls back to full loads at any other.
+ADDRESS = "http://gradients.localhost/"
 CHROMIUM = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 )
@@ -45,7 +48,7 @@ def site(tmp_path_factory) -> Path:
                 [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", folder],
                 check=False,
                 cwd=ROOT,
-                env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
+                env=os.environ | {"NO_MKDOCS_2_WARNING": "1", "SITE_URL": ADDRESS},
                 capture_output=True,
                 text=True,
             )
@@ -56,18 +59,25 @@ def site(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def address(site):
-    """Serve the site; return its address."""
-    with serve(site) as address:
-        yield address
+def server(site):
+    """Serve the site; return where, and the list of what has been sent."""
+    with serve(site) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
-def browser():
+def address():
+    """Return the address at which the browser finds the site."""
+    return ADDRESS
+
+
+@pytest.fixture(scope="session")
+def browser(server):
     if CHROMIUM is None:
         missing = "no Chromium on this machine: apt-get install chromium"
         pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
+    found_at = f"--host-resolver-rules=MAP {urlsplit(ADDRESS).hostname} {server[0]}"
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, found_at])
         yield browser
         browser.close()

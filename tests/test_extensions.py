@@ -5,10 +5,16 @@ import logging
 import markdown
 import pytest
 
-from extensions import diagnosis, evidence, proofs, report
+from extensions import diagnosis, evidence, mathml, proofs, report
 from extensions.mathml import to_mathml
 
-EXTENSIONS = ["md_in_html", "pymdownx.arithmatex", "extensions.proofs", "extensions.mathml"]
+EXTENSIONS = [
+    "md_in_html",
+    "pymdownx.superfences",
+    "pymdownx.arithmatex",
+    "extensions.proofs",
+    "extensions.mathml",
+]
 SETTINGS = {"pymdownx.arithmatex": {"generic": True}}
 FRONT = """---
 proofread:
@@ -92,6 +98,43 @@ def test_a_formula_that_temml_refuses_is_a_warning_with_its_source(convert):
     assert "\\frac{x" in html
 
 
+BROKEN = r"\frac{x"
+PLACES = {
+    "inline": (["An $\\frac{x$ here."], [7]),
+    "display": (["$$", BROKEN, "$$"], [8]),
+    "over two lines": (["$$", "1 +", BROKEN, "$$"], [8]),
+    "brackets": ([r"\[", BROKEN, r"\]"], [8]),
+    "beside code": (
+        ['<div class="beside" markdown>', "<div markdown>", "", "$$", BROKEN, "$$", ""]
+        + ["</div>", "</div>"],
+        [11],
+    ),
+    "in a list": (["- An item:", "", "    $$", f"    {BROKEN}", "    $$"], [10]),
+    "in a list, over two lines": (
+        ["- An item:", "", "    $$", "    1 +", f"    {BROKEN}", "    $$"],
+        [10],
+    ),
+    "twice": (["$$", BROKEN, "$$", "", "$$", BROKEN, "$$"], [8, 12]),
+    "inline and display": (["An $\\frac{x$ here.", "", "$$", BROKEN, "$$"], [7, 10]),
+    "after a fence that shows it": (
+        ["``` markdown", "$$", BROKEN, "$$", "```", "", "$$", BROKEN, "$$"],
+        [14],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_the_warning_has_the_line_of_the_formula(convert, tmp_path, name):
+    """On this page, though another has the same formula."""
+    (tmp_path / "a_page.md").write_text(f"$$\n{BROKEN}\n$$\n\nThe end.\n")
+    body, expected = PLACES[name]
+    _, warnings = convert("\n" + "\n".join(body) + "\n")
+    refused = [w for w in warnings if "no MathML" in w]
+    assert [w.partition(": ")[0] for w in refused] == [
+        f"{tmp_path / 'page.md'}:{line}" for line in expected
+    ]
+
+
 def test_less_than_and_ampersand_reach_temml():
     assert "&lt;" in to_mathml("x < y")
 
@@ -111,3 +154,18 @@ def test_sizes_have_a_form():
     assert diagnosis.sizes_from("N=5 M=1") == {"N": 5, "M": 1}
     with pytest.raises(ValueError, match="the form is N=5 M=1"):
         diagnosis.sizes_from("N: 5")
+
+
+def test_a_formula_that_waits_takes_about_its_height():
+    row = r"\frac{a}{b} & c"
+    heights = [
+        mathml.height(mathml.to_mathml(latex, True))
+        for latex in (
+            "x",
+            r"\frac{a}{b}",
+            r"\sum_{i=1}^N x_i",
+            rf"\begin{{matrix}}{row} \\ {row}\end{{matrix}}",
+        )
+    ]
+    assert heights == sorted(set(heights))
+    assert heights[-1] == 4.4

@@ -22,7 +22,6 @@
 
 # %%
 import os
-import sys
 
 import matplotlib.pyplot as plt
 import torch
@@ -35,7 +34,7 @@ from snippets.layers import Linear, Model, Mse, Relu
 # ## The data
 #
 # scikit-learn ships 1,797 digits of 8 × 8 pixels, so this runs offline. Set `DIGITS=mnist` to take the 70,000 of MNIST
-# instead; they are downloaded once.
+# instead; they are downloaded once, and a bar shows how far the training is.
 
 
 # %%
@@ -97,7 +96,7 @@ linear = Linear(*start())
 model = Model([linear, Relu()], Mse())
 
 by_hand = []
-for _ in tqdm(range(STEPS), desc="by hand", file=sys.stdout):
+for _ in tqdm(range(STEPS), desc="by hand", disable=N < 10_000):
     by_hand.append(model(X[train], Y[train]).item())
     model.backward()
     linear.W -= RATE * linear.dJ_dW
@@ -110,7 +109,7 @@ for _ in tqdm(range(STEPS), desc="by hand", file=sys.stdout):
 W, b = (parameter.requires_grad_() for parameter in start())
 
 by_autograd = []
-for _ in tqdm(range(STEPS), desc="autograd", file=sys.stdout):
+for _ in tqdm(range(STEPS), desc="autograd", disable=N < 10_000):
     J = (torch.relu(X[train] @ W + b) - Y[train]).square().mean()
     by_autograd.append(J.item())
     dJ_dW, dJ_db = torch.autograd.grad(J, (W, b))
@@ -133,8 +132,9 @@ figure, axis = plt.subplots(figsize=(8, 3.2), layout="constrained")
 axis.plot(by_hand, linewidth=5, alpha=0.35, label="by hand")
 axis.plot(by_autograd, linewidth=1.2, color="black", label="autograd")
 axis.set(xlabel="step", ylabel="J", yscale="log")
-axis.spines[["top", "right"]].set_visible(False)
 axis.legend(frameon=False)
+axis.spines[["top", "right"]].set_visible(False)
+
 # %% [markdown]
 # ## What it learned
 #

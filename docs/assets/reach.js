@@ -1,0 +1,37 @@
+/* What can be scrolled sideways can be reached by keyboard, and only that. Firefox and Chromium
+   see to it themselves, Safari does not. The theme does it for code, but not on touch screens. */
+const WIDE = "div.arithmatex, .md-typeset pre > code, .md-typeset__scrollwrap";
+
+function reach(box) {
+  const wide = box.scrollWidth > box.clientWidth;
+  if (wide === box.hasAttribute("tabindex")) return;
+  if (wide) box.tabIndex = 0;
+  else box.removeAttribute("tabindex");
+}
+
+const sizes = new ResizeObserver((entries) => entries.forEach(({ target }) => reach(target)));
+
+function look(element) {
+  element.querySelectorAll(WIDE).forEach((box) => sizes.observe(box));
+  /* Copy buttons are no navigation; the theme makes a landmark of each. */
+  element.querySelectorAll(".md-code__nav").forEach((nav) => nav.setAttribute("role", "none"));
+}
+
+/* Instant navigation and the theme itself add elements later, and the theme takes the place in
+   the tab order away again. */
+new MutationObserver((records) => {
+  for (const { type, target } of records) {
+    if (type === "childList") look(target);
+    else if (target.matches(WIDE)) reach(target);
+  }
+}).observe(document.documentElement, {
+  childList: true,
+  subtree: true,
+  attributeFilter: ["tabindex"],
+});
+look(document);
+/* An equation far from the screen is not laid out, and so not known to be wide. */
+document.addEventListener("contentvisibilityautostatechange", ({ target }) => {
+  if (target.matches(WIDE)) reach(target);
+});
+document.fonts.ready.then(() => document.querySelectorAll(WIDE).forEach(reach));
