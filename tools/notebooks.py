@@ -19,10 +19,13 @@ import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from xml.etree.ElementTree import Element
 
 import nbformat
 import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from extensions.cells import Step, draw
 
 PAGES = Path("docs/derivations")
 TARGET = Path("docs/notebooks/derivations")
@@ -76,6 +79,12 @@ def attempt(name, gradient, expected):
 COMPARE = (
     "Run this cell as often as you like. It compares what you wrote with autograd, on new data:"
 )
+
+ONLY_THERE = {
+    "curve": "On the page, a picture stands here.",
+    "shapes": "On the page, a calculator stands here.",
+}
+POINTING = re.compile(r" ?Point at (an entry|one):$")
 
 Axes = dict[str, tuple[str, ...]]
 
@@ -321,6 +330,10 @@ class Page:
                 self.take_fence(part)
             elif part.kind == "prose":
                 self.take_prose(part)
+            elif part.name == "cells":
+                self.take_cells(part)
+            elif part.name in ONLY_THERE:
+                self.take_prose(Part("prose", ["", f"*{ONLY_THERE[part.name]}*"]))
         self.end_cell()
         kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
         return new_notebook(
@@ -328,6 +341,19 @@ class Page:
         )
 
     # Cells
+
+    def take_cells(self, part: Part) -> None:
+        """Write the figure of a step as its sentences: there is nothing to point at here."""
+        layer, _, name = part.argument.partition(".")
+        drawn = draw(Step(layer, name), Element("div"))
+        # What stands before the figure ends with an invitation to point at it.
+        while self.prose and not self.prose[-1]:
+            self.prose.pop()
+        self.prose[-1] = POINTING.sub("", self.prose[-1])
+        self.prose.append("")
+        for item in drawn.find("details")[-1]:
+            self.prose.append(f"- `{item[0].text}`{''.join(item.itertext())[len(item[0].text) :]}")
+        self.prose.append("")
 
     def identity(self, source: str) -> str:
         """Return an id that does not change when other cells do."""
