@@ -15,7 +15,7 @@ from collections.abc import Callable
 import torch
 from tqdm import tqdm
 
-from benchmarks.ladder import processor
+from benchmarks.harness import processor
 from benchmarks.mutations import ROOT, pages
 from proofread.equations import check_file, check_text
 

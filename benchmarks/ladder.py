@@ -1,243 +1,245 @@
-"""Measure the steps from row loops to matrix products, and autograd, in one run.
+"""Measure the forms of one pass, from row loops to one pass over the memory, beside autograd.
 
-    python -m benchmarks.ladder [--rows 50000] [--features 784] [--outputs 1] [--rounds 7]
+    python -m benchmarks.ladder             # writes benchmarks/results/ladder.json
+    python -m benchmarks.ladder --compare   # writes nothing: this machine beside the published one
 
-Each step is one forward and one backward pass of the network: J, and the gradients by X, W
-and b. All steps take turns in one process, so that a machine that slows down slows them all;
-peak memory is read in a fresh process for each. Writes benchmarks/results/ladder.json, from
-which the page "Faster" is made.
+Each form is one forward and one backward pass of the network: J, and its gradients with respect to
+W, b and X. All forms take turns in one process, with copies of X and a large matrix product beside
+them; peak memory is read in a fresh process for each. The page "Faster" is made from the files.
 """
 
 from __future__ import annotations
 
 import argparse
-import ast
-import hashlib
 import json
 import os
-import platform
-import re
-import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-# What is measured is the code, not the check of its shapes.
-os.environ.setdefault("JAXTYPING_DISABLE", "1")
+from benchmarks import forms, harness
+from benchmarks.forms import FIRST, FORMS, REFERENCE, Data, draw, time_pass
 
+# isort: split
 import torch
 from tqdm import tqdm
 
-from snippets import linear, mse, relu
-
-ROOT = Path(__file__).parent.parent
-RESULTS = ROOT / "benchmarks/results/ladder.json"
 MEASURED = [
-    ROOT / path
+    harness.ROOT / path
     for path in (
+        "benchmarks/forms.py",
+        "benchmarks/harness.py",
         "benchmarks/ladder.py",
+        "snippets/faster.py",
+        "snippets/gpu.py",
+        "snippets/linear.py",
         "snippets/mse.py",
         "snippets/relu.py",
-        "snippets/linear.py",
     )
 ]
+PUBLISHED_OUTPUTS = (1, 64, 512)
+SIDE = 2048  # of the square product that shows how fast the machine can multiply
 
 
-@dataclass(frozen=True)
-class Data:
-    """One batch and the weights; the leaves are for autograd."""
-
-    X: torch.Tensor
-    W: torch.Tensor
-    b: torch.Tensor
-    Y: torch.Tensor
+def path_of(device: str, outputs: int) -> Path:
+    """Return the file that a measurement is written to."""
+    name = "ladder" + ("" if device == "cpu" else "-cuda")
+    return harness.RESULTS / f"{name}{'' if outputs == 1 else f'-{outputs}'}.json"
 
 
-def draw(rows: int, features: int, outputs: int) -> Data:
-    torch.manual_seed(0)
-    return Data(
-        X=torch.randn(rows, features),
-        W=torch.randn(features, outputs) / features**0.5,
-        b=torch.zeros(outputs),
-        Y=torch.randn(rows, outputs),
+def probes(data: Data) -> dict:
+    """Return what the memory and the multipliers can do, as functions of nothing."""
+    target = torch.empty_like(data.X)
+    square = torch.randn(SIDE, SIDE, device=data.X.device)
+    product, Z = torch.empty_like(square), torch.empty_like(data.Y)
+    return {
+        "copy X": lambda: target.copy_(data.X),
+        "copy X to new memory": data.X.clone,
+        "read X": data.X.sum,
+        "X @ W": lambda: torch.mm(data.X, data.W, out=Z),
+        "write X": lambda: target.fill_(1.0),
+        "product": lambda: torch.mm(square, square, out=product),
+    }
+
+
+def time_probe(probe, clock: harness.Clock) -> dict[str, float]:
+    begin = clock.now()
+    result = probe()
+    del result
+    return {"pass": clock.between(begin, clock.now())}
+
+
+def gradients_of(form: forms.Form, data: Data) -> forms.Gradients:
+    step = form.make(data)
+    step.forward()
+    return step.backward()
+
+
+def errors(chosen: dict[str, forms.Form], data: Data) -> dict[str, list[float | None]]:
+    """Return the relative errors of dJ/dW, dJ/db and dJ/dX of each form, against float64."""
+    right = gradients_of(FORMS[REFERENCE], data.to(torch.float64))
+    found = {}
+    for name, form in tqdm(chosen.items(), desc="errors"):
+        found[name] = [
+            None if actual is None else ((actual - exact).abs().max() / exact.abs().max()).item()
+            for actual, exact in zip(gradients_of(form, data), right, strict=True)
+        ]
+    return found
+
+
+def available() -> float:
+    """Return the memory that is free, in bytes; without limit where nobody tells."""
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return float("inf")
+
+
+def print_peak(name: str, data: Data, device: str) -> None:
+    form = FORMS[name]
+
+    def once(d: Data) -> None:
+        step = form.make(d)
+        step.forward()
+        step.backward()
+
+    # A small batch first, for the libraries' own buffers; what is compiled, for these sizes.
+    once(data if form.make is forms.Compiled else draw(64, *data.W.shape, device))
+    print(harness.peak_bytes(lambda: once(data), device))
+
+
+def peak_of(name: str, arguments: list[str]) -> int | None:
+    """Return the peak memory of a form on top of its data, from a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.ladder", *arguments, "--memory-of", name]
+    # Whatever is given back leaves the process, so that it can be counted again.
+    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}
+    output = subprocess.run(
+        command, check=True, stdout=subprocess.PIPE, text=True, cwd=harness.ROOT, env=environment
+    ).stdout
+    return json.loads(output.replace("None", "null"))
+
+
+def measure(options: argparse.Namespace) -> dict:
+    shape = (options.rows, options.features, options.outputs)
+    data = draw(*shape, options.device)
+    room = available() / 2
+    chosen = {n: f for n, f in FORMS.items() if f.fits(*shape, options.device, room)}
+    left_out = [n for n in FORMS if n not in chosen]
+    if left_out:
+        print(f"not for these sizes, this device or this memory: {', '.join(left_out)}")
+
+    clock, others = harness.Clock(options.device), harness.Others()
+    steps = {name: form.make(data) for name, form in chosen.items()}
+    timed = harness.interleave(
+        {n: lambda s=s: time_pass(s, clock) for n, s in steps.items()}
+        | {n: lambda p=p: time_probe(p, clock) for n, p in probes(data).items()},
+        options.rounds,
     )
+    busy = others.share()
+    del steps
+
+    def part(name: str, key: str = "pass") -> list[float]:
+        return [result[key] for result in timed[name]]
+
+    arguments = [f"--{key}={getattr(options, key)}" for key in ("rows", "features", "outputs")]
+    arguments.append(f"--device={options.device}")
+    wrong = errors(chosen, data)
+    steps = {}
+    for name, form in tqdm(chosen.items(), desc="memory"):
+        steps[name] = {
+            "seconds": harness.spread(part(name)),
+            "backward": harness.spread(part(name, "backward")),
+            "over_autograd": harness.ratio(part(name), part(REFERENCE)),
+            "backward_over_autograd": harness.ratio(
+                part(name, "backward"), part(REFERENCE, "backward")
+            ),
+            "pass_over_backward": harness.ratio(part(name), part(REFERENCE, "backward")),
+            "over_copy": harness.ratio(part(name), part("copy X")),
+            "first_over_this": harness.ratio(part(FIRST), part(name)) if FIRST in chosen else None,
+            "faults": harness.spread(part(name, "faults"))["median"],
+            "peak_bytes": peak_of(name, arguments),
+            "bytes": form.bytes(*shape),
+            "operations": form.operations(*shape),
+            "errors": wrong[name],
+        }
+    return {
+        "code": harness.fingerprint(MEASURED),
+        **dict(zip(("rows", "features", "outputs"), shape, strict=True)),
+        "rounds": options.rounds,
+        "machine": harness.machine(options.device),
+        "others": busy,
+        "batch_bytes": data.X.numel() * data.X.element_size(),
+        "probes": {name: harness.spread(part(name)) for name in probes(data)},
+        "product_operations": 2 * SIDE**3,
+        "steps": steps,
+    }
 
 
-class ByHand:
-    """The snippets' gradients, with the given forms for W and X."""
-
-    def __init__(self, grad_W: Callable, grad_X: Callable):
-        self.grad_W, self.grad_X = grad_W, grad_X
-
-    def forward(self, d: Data) -> torch.Tensor:
-        self.d = d
-        self.Z = linear.linear(d.X, d.W, d.b)
-        self.A = relu.relu(self.Z)
-        return mse.mse(self.A, d.Y)
-
-    def backward(self) -> tuple[torch.Tensor, ...]:
-        d = self.d
-        dJ_dZ = relu.grad_Z(self.Z, mse.grad_A(self.A, d.Y))
-        return self.grad_W(d.X, dJ_dZ), linear.grad_b(dJ_dZ), self.grad_X(dJ_dZ, d.W)
-
-
-class ByAutograd:
-    """The same gradients by J.backward()."""
-
-    def forward(self, d: Data) -> torch.Tensor:
-        self.leaves = [t.detach().requires_grad_() for t in (d.X, d.W, d.b)]
-        self.J = mse.mse(relu.relu(linear.linear(*self.leaves)), d.Y)
-        return self.J
-
-    def backward(self) -> tuple[torch.Tensor, ...]:
-        self.J.backward()
-        X, W, b = self.leaves
-        return W.grad, b.grad, X.grad
-
-
-FIRST, REFERENCE = "row loops", "autograd"
-STEPS = {
-    FIRST: ByHand(linear.grad_W_by_row, linear.grad_X_by_row),
-    "one matmul": ByHand(linear.grad_W, linear.grad_X_by_row),
-    "broadcast": ByHand(linear.grad_W_by_broadcast, linear.grad_X),
-    "two matmuls": ByHand(linear.grad_W, linear.grad_X),
-    REFERENCE: ByAutograd(),
-}
-
-
-def largest_difference(data: Data) -> float:
-    """Return the largest relative difference of any step's gradients from autograd's."""
-    STEPS[REFERENCE].forward(data)
-    expected = STEPS[REFERENCE].backward()
-    differences = []
-    for step in STEPS.values():
-        step.forward(data)
-        for actual, right in zip(step.backward(), expected, strict=True):
-            differences.append(((actual - right).abs().max() / right.abs().max()).item())
-    return max(differences)
-
-
-def run(step: ByHand | ByAutograd, data: Data) -> dict[str, float]:
-    """Return the seconds of one pass, and those of its backward part."""
-    begin = time.perf_counter()
-    step.forward(data)
-    middle = time.perf_counter()
-    step.backward()
-    end = time.perf_counter()
-    return {"pass": end - begin, "backward": end - middle}
-
-
-def measure_time(data: Data, rounds: int) -> dict[str, list[dict[str, float]]]:
-    """Return each step's seconds, round by round; a first round is not counted."""
-    times = {name: [] for name in STEPS}
-    for counted in tqdm([False] + [True] * rounds, desc="rounds"):
-        for name, step in STEPS.items():
-            seconds = run(step, data)
-            if counted:
-                times[name].append(seconds)
-    return times
-
-
-def median_ratio(above: list[dict], below: list[dict], part: str) -> float:
-    """Return the median of the ratios within each round: a slow round slows both."""
-    return statistics.median(a[part] / b[part] for a, b in zip(above, below, strict=True))
-
-
-def peak_bytes(name: str, sizes: list[str]) -> int:
-    """Return how far one pass raises the peak memory of a process that holds the data."""
-    command = [sys.executable, "-m", "benchmarks.ladder", *sizes, "--memory-of", name]
-    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT)
-    return int(output.stdout)
-
-
-def resident(field: str) -> int:
-    """Return a memory field of this process in bytes, as Linux tells it."""
-    status = Path("/proc/self/status").read_text()
-    return 1024 * int(re.search(rf"{field}:\s+(\d+) kB", status)[1])
-
-
-def print_peak(name: str, data: Data) -> None:
-    # A small batch first, so that the libraries' own buffers are there before.
-    run(STEPS[name], draw(64, data.X.shape[1], data.W.shape[1]))
-    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here on
-    before = resident("VmRSS")
-    run(STEPS[name], data)
-    print(resident("VmHWM") - before)
-
-
-def fingerprint() -> str:
-    """Return a hash of the code that is measured; its comments and docstrings do not count."""
-    code = hashlib.sha256()
-    for path in MEASURED:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        for node in ast.walk(tree):
-            if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node):
-                node.body = node.body[1:]
-        code.update(ast.dump(tree).encode())
-    return code.hexdigest()
-
-
-def processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    names = [
-        line.partition(":")[2].strip()
-        for line in (cpuinfo.read_text().splitlines() if cpuinfo.exists() else [])
-        if line.startswith("model name")
-    ]
-    return names[0] if names else platform.processor() or platform.machine()
+def table(*results: dict) -> str:
+    """Return the medians as text, the results side by side."""
+    rows = [["", *["ms", "of copy X", "of autograd"] * len(results)]]
+    for name in ["copy X", *results[0]["steps"]]:
+        row = [name]
+        for result in results:
+            step = result["steps"].get(name)
+            if name == "copy X":
+                row += [f"{1000 * result['probes'][name]['median']:.2f}", "1.00", ""]
+            elif step is None:
+                row += ["", "", ""]
+            else:
+                row.append(f"{1000 * step['seconds']['median']:.2f}")
+                row += [f"{step[key]['median']:.2f}" for key in ("over_copy", "over_autograd")]
+        rows.append(row)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", type=int, default=50_000)
     parser.add_argument("--features", type=int, default=784)
     parser.add_argument("--outputs", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--memory-of", choices=STEPS, help=argparse.SUPPRESS)
+    parser.add_argument("--rounds", type=int, default=21)
+    parser.add_argument("--device", default=harness.default_device(), help="cpu or cuda")
+    parser.add_argument(
+        "--compare",
+        nargs="?",
+        const="published",
+        metavar="FILE",
+        help="write nothing; print beside this file, or beside the published one",
+    )
+    parser.add_argument("--memory-of", choices=FORMS, help=argparse.SUPPRESS)
     options = parser.parse_args()
-
-    shape = (options.rows, options.features, options.outputs)
-    data = draw(*shape)
+    for name in ("rows", "features", "outputs", "rounds"):
+        if getattr(options, name) < 1:
+            parser.error(f"--{name} needs to be 1 or more: {getattr(options, name)}")
+    if options.device.startswith("cuda") and not torch.cuda.is_available():
+        parser.error(f"--device {options.device}: PyTorch sees no GPU here, use --device cpu")
     if options.memory_of:
-        print_peak(options.memory_of, data)
+        data = draw(options.rows, options.features, options.outputs, options.device)
+        print_peak(options.memory_of, data, options.device)
         return
 
-    times = measure_time(data, options.rounds)
-    sizes = [f"--{n}={v}" for n, v in zip(("rows", "features", "outputs"), shape, strict=True)]
-    steps = {}
-    for name in tqdm(STEPS, desc="memory"):
-        passes = [seconds["pass"] for seconds in times[name]]
-        steps[name] = {
-            "median_s": statistics.median(passes),
-            "min_s": min(passes),
-            "max_s": max(passes),
-            "backward_median_s": statistics.median(s["backward"] for s in times[name]),
-            "first_over_this": median_ratio(times[FIRST], times[name], "pass"),
-            "over_autograd": median_ratio(times[name], times[REFERENCE], "pass"),
-            "backward_over_autograd": median_ratio(times[name], times[REFERENCE], "backward"),
-            "peak_bytes": peak_bytes(name, sizes),
-        }
-    result = {
-        "code": fingerprint(),
-        "rows": options.rows,
-        "features": options.features,
-        "outputs": options.outputs,
-        "rounds": options.rounds,
-        "largest_difference": largest_difference(data),
-        "batch_bytes": data.X.numel() * data.X.element_size(),
-        "processor": processor(),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "steps": steps,
-    }
-    # The page shows one output; other numbers of outputs don't replace it.
-    path = RESULTS if options.outputs == 1 else RESULTS.with_stem(f"ladder-{options.outputs}")
-    path.write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(steps, indent=2))
+    there = None
+    if options.compare:
+        published = path_of("cpu", options.outputs)
+        file = published if options.compare == "published" else Path(options.compare)
+        if not file.exists():
+            parser.error(f"--compare: there is no {file}")
+        there = json.loads(file.read_text(encoding="utf-8"))
+    here = measure(options)
+    print(table(here, there) if there else table(here))
+    if there:
+        for name, result in (("left", here), ("right", there)):
+            where = result["machine"]
+            on = where.get("gpu") or f"{where['processor']}, {where['threads']} threads"
+            print(f"{name}: {on}, torch {where['torch']}")
+    else:
+        harness.write(here, path_of(options.device, options.outputs))
 
 
 if __name__ == "__main__":

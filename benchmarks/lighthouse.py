@@ -20,7 +20,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from benchmarks.ladder import processor
+from benchmarks.harness import processor
 from benchmarks.reading import PAGE, ROOT, fingerprint, spread
 from benchmarks.server import serve
 

@@ -29,7 +29,7 @@ from pathlib import Path
 from playwright.sync_api import Browser, sync_playwright
 from tqdm import tqdm
 
-from benchmarks.ladder import processor
+from benchmarks.harness import processor
 from benchmarks.server import serve
 from extensions import mathml
 

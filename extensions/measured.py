@@ -1,6 +1,21 @@
-"""Tables of what was measured, from the files that the scripts in `benchmarks` wrote.
+"""Tables and pictures of what was measured, from the files that the scripts in `benchmarks` wrote.
 
-    /// ladder
+    /// ladder | 64
+    ///
+
+    /// probes
+    ///
+
+    /// against-backward
+    ///
+
+    /// rounding
+    ///
+
+    /// roofline
+    ///
+
+    /// growth | N
     ///
 
     /// mutations
@@ -27,6 +42,8 @@ from xml.etree.ElementTree import Element, SubElement
 
 from pymdownx.blocks import BlocksExtension
 from pymdownx.blocks.block import Block
+
+from extensions import plots
 
 RESULTS = Path("benchmarks/results")
 
@@ -55,38 +72,259 @@ def version(torch: str) -> str:
     return f"PyTorch {torch.partition('+')[0]}"
 
 
+def place(result: dict) -> str:
+    """Say what a result was measured on."""
+    machine = result["machine"]
+    on = machine.get("gpu") or f"{machine['processor']}, {machine['threads']} threads"
+    caches = " ".join(f"{level} {size}" for level, size in machine["caches"].items())
+    others = result["others"]
+    busy = "" if others is None else f" Other programs took {others:.0%} of the cores' time."
+    return f"{on}{', caches ' + caches if caches else ''}, {version(machine['torch'])}.{busy}"
+
+
+def sizes(result: dict) -> str:
+    return (
+        f"X is {result['rows']:,} × {result['features']}, float32, {result['batch_bytes'] / 1e6:.0f} MB; "
+        f"{result['outputs']} output{'s' * (result['outputs'] > 1)}. {result['rounds']} rounds, in which all take turns"
+    )
+
+
+def milliseconds(spread: dict) -> str:
+    """Write a median and its quartiles, in as many digits as they carry."""
+    values = [1000 * spread[key] for key in ("median", "low", "high")]
+    digits = 0 if values[0] >= 100 else 1
+    median, low, high = (f"{value:,.{digits}f}" for value in values)
+    return f"{median} ms ({low} to {high})"
+
+
+def times(spread: dict) -> str:
+    median, low, high = (spread[key] for key in ("median", "low", "high"))
+    return f"{median:.2f} ({low:.2f} to {high:.2f})"
+
+
+def predicted(result: dict, step: dict) -> float:
+    """Return the seconds that the machine needs for the bytes or for the operations, whichever is longer."""
+    bandwidth = 2 * result["batch_bytes"] / result["probes"]["copy X"]["median"]
+    speed = result["product_operations"] / result["probes"]["product"]["median"]
+    return max(step["bytes"] / bandwidth, step["operations"] / speed)
+
+
 class LadderBlock(Block):
+    """The forms of a pass at one number of outputs: `/// ladder`, `/// ladder | 64`."""
+
     NAME = "ladder"
+    ARGUMENT = None
+
+    def on_create(self, parent: Element) -> Element:
+        result = read(f"ladder-{self.argument}" if self.argument else "ladder")
+        headings = [
+            "Form",
+            "One pass",
+            "× a copy of X",
+            "× autograd",
+            "Predicted",
+            "Fresh pages",
+            "Peak memory",
+        ]
+        rows = [
+            [
+                name,
+                milliseconds(step["seconds"]),
+                f"{step['over_copy']['median']:.2f}",
+                f"{step['over_autograd']['median']:.2f}",
+                f"{1000 * predicted(result, step):.1f} ms",
+                f"{step['faults']:,.0f}",
+                "unknown" if step["peak_bytes"] is None else f"{step['peak_bytes'] / 1e6:,.0f} MB",
+            ]
+            for name, step in result["steps"].items()
+        ]
+        caption = (
+            f"{sizes(result)}; medians, with the quartiles; ratios are medians of the ratios within a "
+            f"round. {place(result)}"
+        )
+        return table(parent, headings, rows, caption)
+
+
+class ProbesBlock(Block):
+    """What the machine can do at its best, from the same run."""
+
+    NAME = "probes"
 
     def on_create(self, parent: Element) -> Element:
         result = read("ladder")
-        headings = [
-            "Step",
-            "One pass, median (min to max)",
-            "Faster than the first",
-            "Backward alone, against J.backward()",
-            "Peak memory on top of the data",
+        batch = result["batch_bytes"]
+        moved = {"copy X": 2, "copy X to new memory": 2, "read X": 1, "write X": 1, "X @ W": 1}
+        rows = [
+            [name, milliseconds(spread), f"{times * batch / spread['median'] / 1e9:.0f} GB/s"]
+            for name, times in moved.items()
+            if (spread := result["probes"][name])
         ]
-        caption = (
-            f"X is {result['rows']:,} × {result['features']}, float32, {result['outputs']} output; "
-            f"{result['batch_bytes'] / 1e6:.0f} MB of input. {result['rounds']} rounds, in which all "
-            "steps take turns; ratios are medians of the ratios within a round. "
-            f"{result['processor']}, {result['threads']} threads, {version(result['torch'])}. Largest "
-            f"relative difference of any gradient from autograd's: {result['largest_difference']:.0e}."
+        product = result["probes"]["product"]
+        speed = result["product_operations"] / product["median"] / 1e9
+        rows.append(
+            ["2,048 × 2,048 product", milliseconds(product), f"{speed:.0f} billion operations/s"]
         )
-        rows = [self.row(name, step) for name, step in result["steps"].items()]
+        caption = f"{sizes(result)}. X is {batch / 1e6:.0f} MB; a copy reads it and writes it."
+        return table(parent, ["Probe", "Time", "Rate"], rows, caption)
+
+
+class AgainstBackwardBlock(Block):
+    """The passes beside what `J.backward()` alone takes, without its forward."""
+
+    NAME = "against-backward"
+
+    def on_create(self, parent: Element) -> Element:
+        result = read("ladder")
+        names = [name for name, step in result["steps"].items() if step["errors"][2] is not None]
+        rows = [
+            [
+                name,
+                times(result["steps"][name]["backward_over_autograd"]),
+                times(result["steps"][name]["pass_over_backward"]),
+            ]
+            for name in names
+        ]
+        backward = milliseconds(result["steps"]["autograd"]["backward"])
+        caption = (
+            f"J.backward() alone: {backward}. A form that does all in one pass has no backward part of its own: "
+            "both columns are its whole pass. Median ratios with their quartiles."
+        )
+        headings = ["Form", "Its backward part, of J.backward()", "Its whole pass, of J.backward()"]
         return table(parent, headings, rows, caption)
 
-    def row(self, name: str, step: dict) -> list[str]:
-        """Return one line of the table: milliseconds, ratios, megabytes."""
-        median, low, high = (1000 * step[key] for key in ("median_s", "min_s", "max_s"))
-        return [
-            name,
-            f"{median:,.0f} ms ({low:,.0f} to {high:,.0f})",
-            f"{step['first_over_this']:.1f} ×",
-            f"{step['backward_over_autograd']:.2f} ×",
-            f"{step['peak_bytes'] / 1e6:.0f} MB",
+
+class RoundingBlock(Block):
+    NAME = "rounding"
+
+    def on_create(self, parent: Element) -> Element:
+        result = read("ladder")
+        rows = [
+            [name, *("none" if error is None else f"{error:.1e}" for error in step["errors"])]
+            for name, step in result["steps"].items()
         ]
+        caption = (
+            "Largest difference from the gradients in float64, over the largest gradient. Half a unit in the "
+            f"last place of float32 is 6.0e-08. {sizes(result).partition('.')[0]}."
+        )
+        return table(parent, ["Form", "dJ/dW", "dJ/db", "dJ/dX"], rows, caption)
+
+
+def figure(parent: Element, caption: str) -> tuple[Element, Element]:
+    """Append a figure of pictures; return it and the box that the pictures go into."""
+    whole = SubElement(parent, "figure", {"class": "measured plots"})
+    box = SubElement(whole, "div", {"class": "chart-row"})
+    SubElement(whole, "figcaption").text = caption
+    return whole, box
+
+
+# One form for each way to work; the rest would lie on them.
+ON_THE_ROOFLINE = {
+    "ladder": (
+        "row loops",
+        "one matmul",
+        "broadcast",
+        "autograd",
+        "buffers reused",
+        "in blocks",
+        "compiled",
+        "one pass, C++",
+    ),
+    "ladder-64": ("autograd", "in blocks"),
+    "ladder-512": ("autograd", "in blocks"),
+}
+
+
+class RooflineBlock(Block):
+    """Operations per second over operations per byte, below what the machine allows."""
+
+    NAME = "roofline"
+
+    def on_create(self, parent: Element) -> Element:
+        points = []
+        for file, names in ON_THE_ROOFLINE.items():
+            result = read(file)
+            outputs = "" if result["outputs"] == 1 else f", M = {result['outputs']}"
+            for name in names:
+                step = result["steps"][name]
+                intensity = step["operations"] / step["bytes"]
+                speed = step["operations"] / step["seconds"]["median"] / 1e9
+                points.append(
+                    (
+                        name + outputs,
+                        (intensity, speed),
+                        "of-autograd" if name == "autograd" else "of-hand",
+                    )
+                )
+        result = read("ladder")
+        copy, product = (result["probes"][n]["median"] for n in ("copy X", "product"))
+        bandwidth = 2 * result["batch_bytes"] / copy / 1e9
+        peak = result["product_operations"] / product / 1e9
+        caption = (
+            "Each point is a form. The roof is this machine: left of the corner the memory limits, at "
+            f"{bandwidth:.0f} GB/s as measured by copying X; right of it the multipliers, at {peak:.0f} billion operations a "
+            "second as measured by a product of two 2,048 × 2,048 matrices. Without a note, M = 1."
+        )
+        whole, box = figure(parent, caption)
+        lows, highs = zip(*(point for _, point, _ in points), strict=True)
+        x = plots.Axis("operations for each byte moved", 0.05, max(lows) * 4, plots.number)
+        y = plots.Axis("billion operations a second", min(highs) / 2, peak * 3, plots.number)
+        plot = plots.Plot(box, "Roofline of the forms: speed over arithmetic intensity", x, y)
+        corner = peak / bandwidth
+        plot.line([(x.low, x.low * bandwidth), (corner, peak), (x.high, peak)])
+        plot.named(points)
+        return whole
+
+
+AXES = {"N": "rows N", "D": "features D", "M": "outputs M"}
+
+
+class GrowthBlock(Block):
+    """Time and memory over one size, the others fixed: `/// growth | N`."""
+
+    NAME = "growth"
+    ARGUMENT = True
+
+    def on_create(self, parent: Element) -> Element:
+        result = read("growth")
+        if self.argument not in AXES:
+            raise ValueError(f"growth needs one of {', '.join(AXES)}: {self.argument!r}")
+        points = result["sweeps"][self.argument]
+        axis = "NDM".index(self.argument)
+        along = [point["shape"][axis] for point in points]
+        fixed = ", ".join(
+            f"{name} = {points[0]['shape'][i]:,}" for i, name in enumerate("NDM") if i != axis
+        )
+        whole, box = figure(
+            parent,
+            f"{fixed}. float32. Medians of {result['rounds']} rounds, in which all forms take turns. Memory is the "
+            f"peak on top of the data. {place(result)}",
+        )
+        x = plots.Axis(AXES[self.argument], *plots.around(along), plots.number)
+        # What is below a few pages cannot be told from nothing.
+        for name, key, label, write, least in (
+            ("Time", "seconds", "one pass", plots.seconds, 0),
+            ("Memory", "peak_bytes", "peak memory", plots.megabytes, 5e4),
+        ):
+            series = list(points[0][key])
+            values = {
+                form: [
+                    (size, value["median"] if key == "seconds" else value)
+                    for size, value in zip(
+                        along, (point[key][form] for point in points), strict=True
+                    )
+                ]
+                for form in series
+            }
+            values = {
+                form: [p for p in line if p[1] and p[1] > least] for form, line in values.items()
+            }
+            y = plots.Axis(
+                label, *plots.around([v for line in values.values() for _, v in line]), write
+            )
+            plot = plots.Plot(box, f"{name} over {x.label}: {', '.join(series)}", x, y, series)
+            for index, form in enumerate(series):
+                plot.line(values[form], index)
+        return whole
 
 
 class MutationsBlock(Block):
@@ -200,16 +438,24 @@ class UncaughtBlock(Block):
         return listing
 
 
+BLOCKS = (
+    LadderBlock,
+    ProbesBlock,
+    AgainstBackwardBlock,
+    RoundingBlock,
+    RooflineBlock,
+    GrowthBlock,
+    MutationsBlock,
+    UncaughtBlock,
+    SpeedBlock,
+    ReadingBlock,
+    LighthouseBlock,
+)
+
+
 class MeasuredExtension(BlocksExtension):
     def extendMarkdownBlocks(self, md, blocks) -> None:
-        for block in (
-            LadderBlock,
-            MutationsBlock,
-            UncaughtBlock,
-            SpeedBlock,
-            ReadingBlock,
-            LighthouseBlock,
-        ):
+        for block in BLOCKS:
             blocks.register(block, self.getConfigs())
 
 
