@@ -54,9 +54,7 @@ def backward_of_first_layer(
 class Buffers(NamedTuple):
     """Memory that every pass writes anew."""
 
-    dJ_dZ: (
-        Tensor  # (rows, M): holds Z, then A, then dJ/dZ
-    )
+    dJ_dZ: Tensor  # (rows, M): Z, then A, then dJ/dZ
     active: Tensor  # (rows, M), bool: where Z > 0
     dJ_dW: Tensor  # (D, M)
     dJ_db: Tensor  # (M,)
@@ -91,7 +89,7 @@ def buffers(X: Tensor, W: Tensor, rows: int) -> Buffers:
 
 # --8<-- [start:pass_into]
 def pass_into(
-    out: Buffers,
+    out: "Buffers",
     X: Float[Tensor, "N D"],
     W: Float[Tensor, "D M"],
     b: Float[Tensor, "M"],
@@ -132,7 +130,7 @@ def pass_into(
 
 # --8<-- [start:pass_in_blocks]
 def pass_in_blocks(
-    out: Buffers,
+    out: "Buffers",
     X: Float[Tensor, "N D"],
     W: Float[Tensor, "D M"],
     b: Float[Tensor, "M"],
@@ -176,9 +174,8 @@ def pass_in_blocks(
         errors = dJ_dz.sub_(y).view(-1)  # a - y
         J += torch.dot(errors, errors)
         dJ_dz.mul_(2 / Y.numel()).mul_(active)
-        out.dJ_dW.addmm_(
-            x.T, dJ_dz
-        )  # x is in the cache
+        # x is in the cache now.
+        out.dJ_dW.addmm_(x.T, dJ_dz)
         out.dJ_db.add_(dJ_dz.sum(0))
         torch.mm(dJ_dz, W.T, out=dJ_dx)
     return J / Y.numel()
