@@ -171,6 +171,11 @@ class Plot:
             while any(
                 left < end and begin < left + wide and abs(baseline - other) < LINE - 2
                 for begin, end, other in taken
+            ) or any(
+                place != (x, y)
+                and left - 3 < place[0] < left + wide + 3
+                and baseline - LINE + 1 < place[1] < baseline + 4
+                for place, _, _ in placed
             ):
                 baseline += 1
             taken.append((left, left + wide, baseline))
