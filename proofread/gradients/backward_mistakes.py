@@ -137,7 +137,7 @@ def _is_root(factor: float) -> bool:
 def _operand(e, i, step, said, drop, twice) -> Iterator[Candidate]:
     factor = step.arguments[1]
     whole = isinstance(factor, Ref) and e.p.shape(factor) == e.p.shape(step.arguments[0])
-    statistic = isinstance(factor, Ref) and (_is_statistic(e.p, factor) or _under_root(e.p, factor))
+    statistic = isinstance(factor, Ref) and (is_statistic(e.p, factor) or _under_root(e.p, factor))
     own = isinstance(factor, Ref) and e.active >> factor.i & 1
     given = isinstance(factor, Ref) and _is_given_weight(e.p, factor)
     inverse = isinstance(factor, Ref) and e.p.steps[factor.i].kind == "reciprocal"
@@ -180,7 +180,8 @@ def _is_given_weight(p: Program, factor: Ref) -> bool:
     while step.kind in ("pick", "view", "expand") and step.operands():
         factor = step.operands()[0]
         step = p.steps[factor.i]
-    return step.kind == "leaf" and p[factor].dim() < p[p.wrt].dim()
+    of_loss = p[p.output].dim() == 0 and factor != p.wrt
+    return step.kind == "leaf" and (of_loss or p[factor].dim() < p[p.wrt].dim())
 
 
 def _under_root(p: Program, factor: Ref) -> bool:
@@ -190,13 +191,15 @@ def _under_root(p: Program, factor: Ref) -> bool:
     return step.kind == "unary" and step.details["called"] in ("sqrt", "rsqrt")
 
 
-def _is_statistic(p: Program, ref: Ref, depth: int = 4) -> bool:
+def is_statistic(p: Program, ref: Ref, depth: int = 6) -> bool:
     """Tell whether a value is made from a reduction: a mean, a variance, a sum."""
     step = p.steps[ref.i]
     if step.kind in ("sum", "mean", "var", "rstd"):
         return True
     if depth and step.kind in ("unary", "pow", "add", "reciprocal", "expand", "view", "opaque"):
-        return any(_is_statistic(p, r, depth - 1) for r in step.operands())
+        return any(is_statistic(p, r, depth - 1) for r in step.operands())
+    if depth and step.kind in ("mul", "div"):  # by a constant: a sum / N is a mean
+        return len(step.operands()) == 1 and is_statistic(p, step.operands()[0], depth - 1)
     return False
 
 
@@ -220,7 +223,7 @@ def _count(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
         ("applied_twice",),
     )
     sign = math.copysign(1, factor)
-    for other in sorted(e.sizes | {count - 1, count + 1}):
+    for other in sorted(e.sizes | {count - 1, count + 1, _root(count)}):
         if other in (count, 1, count * count, 0):
             continue
         within = count % other == 0
@@ -228,17 +231,27 @@ def _count(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
         # 1/N twice, N a part of the count, is an average too many; N * C for N is a miscount.
         beyond = other % count == 0 and other // count in e.sizes
         repeated = beyond and count % (other // count) == 0
+        rank = LOCAL + (1 if within or beyond else 3)
+        also = ("missing_mean",) if within else ("extra_mean", "wrong_mean_count") if beyond else ()
         if repeated:
             label = "extra_mean"
+        elif step.details.get("bessel") and abs(other - count) == 1:
+            rank, also = LOCAL - 2, ("other_variant",)  # the other variance's count
         yield e.instead(
             i,
             label,
             f"your gradient divides by {other} where it must divide by {number(count)}, as "
             f"{'' if plain else 'one average of '}{site} does",
-            LOCAL + (1 if within or beyond else 3),
+            rank,
             lambda g, f, o=other: g * sign / o,
-            ("missing_mean",) if within else ("extra_mean", "wrong_mean_count") if beyond else (),
+            also,
         )
+
+
+def _root(count: float) -> int:
+    """Return the side of a square window, or 0."""
+    side = math.isqrt(int(count))
+    return side if side * side == count else 0
 
 
 def _mask(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
@@ -678,7 +691,12 @@ def _path_label(e: Enumeration, forked: int, lost: Ref, kept: Ref) -> tuple[str,
         return "norm_mean_term_missing", what, ("missing_path",), hint
     if statistic == "var":
         return "norm_var_term_missing", what, ("missing_path", "norm_stats_detached"), hint
+    if about_lost == about_kept and _is_square(p.steps[about_lost]):
+        what = f"the factor 2 of the square of {here} is left out"
+        return "missing_scale_factor", what, ("missing_product_term", "missing_path"), ""
     if _meet_in_product(e, about_lost, about_kept):
+        if _has_branch(e, forked, about_lost) and _has_branch(e, forked, about_kept):
+            return "missing_path", what, ("missing_product_term",), hint
         return "missing_product_term", what, ("missing_path",), hint
     if _is_target_path(p, lost):
         hint = "The entry that the target picks moves the loss too: it needs a gradient of its own."
@@ -708,6 +726,10 @@ def is_skip(p: Program, forked: int, part: Ref) -> bool:
     return step.kind in ("add", "sub") and Ref(forked) in step.operands()
 
 
+def _is_square(step: Step) -> bool:
+    return step.kind == "mul" and step.arguments[0] == step.arguments[1]
+
+
 def _meet_in_product(e: Enumeration, first: int, second: int) -> bool:
     """Tell whether two paths meet in the two operands of a product or a quotient."""
     if first == second:
@@ -720,13 +742,29 @@ def _meet_in_product(e: Enumeration, first: int, second: int) -> bool:
     return False
 
 
+def _has_branch(e: Enumeration, forked: int, about: int) -> bool:
+    """Tell whether a path starts with a matrix product: then it is a branch, with its weights."""
+    step = e.p.steps[about]
+    return step.kind == "mm" and Ref(forked) in step.operands()
+
+
 def _is_target_path(p: Program, lost: Ref) -> bool:
     value, step = p[lost], p.steps[lost.i]
     return bool(
         step.kind == "scatter"
-        and p.steps[p.output.i].kind
         and (value == 0).any()
         and p[p.output].dim() == 0
+        and _is_linear_after(p, step.about)
+    )
+
+
+def _is_linear_after(p: Program, i: int) -> bool:
+    """Tell whether a value only adds to the loss: a hinge has no target to subtract."""
+    reach = p.dependents(1 << i)
+    return all(
+        step.kind in ("add", "sub", "mul", "div", "sum", "mean", "view")
+        for step in p.steps[i + 1 : p.output.i + 1]
+        if step.needs & reach
     )
 
 

@@ -8,18 +8,22 @@ steps alone, so the same key means the same mistake on other data.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from proofread.gradients import repeated
 from proofread.gradients.naming import spelled
 from proofread.gradients.program import Program, Ref, Step, resolve
 
 # A lower rank is said first where several labels fit.
 TEXTBOOK, LOCAL, COUNTERFACTUAL, SWAP, REMOTE = 10, 20, 30, 40, 60
 Change = Callable[[list], Tensor]
+# A number is written in many ways: * 0.2, / 3, sqrt(3), 1e-05.
+_NUMBERS = re.compile(r"sqrt\(\d+\)|\b\d[\d.]*(e[-+]?\d+)?|[*/.,()\s-]")
 
 
 @dataclass(slots=True)
@@ -34,6 +38,13 @@ class Candidate:
     changes: dict[int, Change] = field(repr=False)
     also: tuple[str, ...] = ()
     hint: str = ""
+    sort: tuple | None = None  # alike in two candidates that plant the same at two steps
+
+    @property
+    def source(self) -> tuple:
+        """Name the planted mistake in a way that is the same on data of other sizes."""
+        tag, i = self.key[:2]
+        return tag, i, self.label, _NUMBERS.sub("", self.what)
 
     def gradient(self) -> Tensor | None:
         """Run the program with the mistake; None where the shapes do not fit."""
@@ -62,11 +73,44 @@ class Enumeration:
         return needed
 
     def all(self) -> Iterator[Candidate]:
+        """Yield every mistake at one step, then every mistake at all steps alike."""
+        alike: dict[tuple, list[Candidate]] = {}
+        for candidate in self._single():
+            yield candidate
+            if candidate.sort and len(candidate.changes) == 1:
+                (i,) = candidate.changes
+                step = self.p.steps[i]
+                kind = (step.phase, step.kind, step.role, step.details.get("called"))
+                alike.setdefault((candidate.sort, kind), []).append(candidate)
+        for candidates in alike.values():
+            if len({c.key[1] for c in candidates}) == len(candidates) > 1:
+                yield self._at_all(candidates)
+        yield from repeated.shifted(self)
+
+    def _at_all(self, candidates: list[Candidate]) -> Candidate:
+        """Plant the same mistake at each of several steps, such as those of a recurrence."""
+        first = min(candidates, key=lambda c: c.key[1])
+        return Candidate(
+            first.label,
+            f"{first.what}, and so at {len(candidates)} steps",
+            first.rank + 2,
+            (self.tag, first.key[1], next(self.counter)),
+            self.p,
+            {i: change for c in candidates for i, change in c.changes.items()},
+            first.also,
+            first.hint,
+        )
+
+    def _single(self) -> Iterator[Candidate]:
         yield from self._upstream()
         yield from self._identity()
-        for i in sorted(self.used):
+        yield from self._stopped()
+        for i in range(self.p.result.i + 1):
             step = self.p.steps[i]
-            if step.phase == "backward" and step.kind != "upstream":
+            if i not in self.used:
+                if step.kind in UNREAD and step.phase == "forward":
+                    yield from UNREAD[step.kind](self, i, step)
+            elif step.phase == "backward" and step.kind != "upstream":
                 yield from self._alternatives(i, step)
                 planter = PLANTERS.get(step.kind)
                 if planter:
@@ -86,9 +130,15 @@ class Enumeration:
         change: Change,
         also: tuple[str, ...] = (),
         hint: str = "",
+        sort: tuple | None = None,
     ) -> Candidate:
         key = (self.tag, i, next(self.counter))
-        return Candidate(label, what, rank, key, self.p, {i: change}, also, hint)
+        return Candidate(label, what, rank, key, self.p, {i: change}, also, hint=hint, sort=sort)
+
+    def changed(self, label: str, what: str, rank: int, changes: dict[int, Change]) -> Candidate:
+        """Plant a mistake in several steps."""
+        key = (self.tag, min(changes), next(self.counter))
+        return Candidate(label, what, rank, key, self.p, changes)
 
     def instead(self, i: int, label, what, rank, function, also=(), hint="") -> Candidate:
         """Plant another function of the same arguments."""
@@ -97,11 +147,13 @@ class Enumeration:
         def change(values):
             return function(*[resolve(a, values) for a in arguments])
 
-        return self.plant(i, label, what, rank, change, also, hint)
+        sort = _sort(label, function)
+        return self.plant(i, label, what, rank, change, also, hint=hint, sort=sort)
 
     def rescaled(self, i, label, what, rank, function, factor, scale) -> Candidate:
         """Plant another factor in a forward step, and the same in the steps of its backward."""
         candidate = self.instead(i, label, what, rank, function)
+        candidate.sort = None
         for j in sorted(self.used):
             step = self.p.steps[j]
             if step.about == i and step.kind == "mul" and step.arguments[1] == factor:
@@ -124,7 +176,8 @@ class Enumeration:
             arguments[position] = other(values)
             return step.function(*arguments)
 
-        return self.plant(i, label, what, rank, change, also, hint)
+        sort = _sort(label, other, position, own=step.arguments[position])
+        return self.plant(i, label, what, rank, change, also, hint=hint, sort=sort)
 
     def name(self, ref: Ref) -> str:
         if ref.i == self.p.upstream.i:
@@ -160,6 +213,14 @@ class Enumeration:
             LOCAL,
             lambda values: values[i] ** 2,
         )
+        if self.p.shape(self.p.result) == tuple(upstream.shape):
+            yield self.plant(
+                self.p.result.i,
+                "applied_twice",
+                "the upstream gradient is multiplied in once more at the end",
+                LOCAL + 4,
+                lambda values, step=self.p.steps[self.p.result.i]: step.run(values) * values[i],
+            )
         if upstream.dim():
             for what, collapse in COLLAPSES:
                 yield self.plant(
@@ -168,6 +229,22 @@ class Enumeration:
                     f"{what} of the upstream gradient stands in for all of it",
                     LOCAL + (8 if " over " in what else 0),
                     lambda values, f=collapse: f(values[i]).expand_as(values[i]),
+                )
+
+    def _stopped(self) -> Iterator[Candidate]:
+        """The gradient of a later value, handed back as it is."""
+        p = self.p
+        for i in sorted(self.used):
+            step = p.steps[i]
+            if not self.start < i < p.result.i or not self.carries >> i & 1:
+                continue
+            if p.shape(Ref(i)) == p.shape(p.result) and step.kind != "view":
+                yield self.plant(
+                    p.result.i,
+                    "missing_local_derivative",
+                    f"the gradient is followed back to {self.site(i)} only",
+                    SWAP + 4,
+                    lambda values, i=i: values[i] * 1.0,
                 )
 
     def _identity(self) -> Iterator[Candidate]:
@@ -283,6 +360,7 @@ class Enumeration:
     def _saved_read(self, i, step, position, argument) -> Iterator[Candidate]:
         if self.p.values[argument.i].dim() == 0:
             return
+        from_output = step.details.get("from_output") if position == 1 else None
         shape = self.p.shape(argument)
         named = self.name(argument)
         for j, value in enumerate(self.p.values[: self.start + 1]):
@@ -291,14 +369,20 @@ class Enumeration:
             if not self.p.is_float(Ref(j)) or self._is_derived_view(j, argument.i):
                 continue
             label, rank = self._swap_label(step, argument.i, j)
+            said = f"your gradient uses {self.name(Ref(j))} where {named} belongs"
+            hint = self.swap_hint(step, argument.i, j)
+            if from_output:  # the step itself is written for the input
+                change = lambda values, j=j: from_output(values[j])
+                yield self.plant(i, label, said, rank, change, hint=hint)
+                continue
             yield self.reading(
                 i,
                 position,
                 label,
-                f"your gradient uses {self.name(Ref(j))} where {named} belongs",
+                said,
                 rank,
                 lambda values, j=j, like=argument.i: values[j].to(values[like].dtype),
-                hint=self.swap_hint(step, argument.i, j),
+                hint=hint,
             )
         if len(shape) >= 2 and shape[-1] == shape[-2] and step.kind in ("mul", "mul3"):
             yield self.reading(
@@ -319,6 +403,8 @@ class Enumeration:
         pair = {step.about, *(r.i for r in about.operands())}
         if step.kind in ("local",) and {right, wrong} <= pair:
             return "derivative_at_wrong_point", LOCAL
+        if step.kind == "local" and self._is_read_alike(about, wrong):
+            return "wrong_operand", SWAP + 1  # of another layer
         if step.kind == "local" or (step.kind == "mul" and step.role in ("inner",)):
             return "derivative_at_wrong_point", SWAP + 1
         if about.kind in ("softmax", "log_softmax", "pow", "unary") and {right, wrong} <= pair:
@@ -344,6 +430,16 @@ class Enumeration:
             "mm": "For A @ B, the gradient of A holds B, and the gradient of B holds A.",
             "mul": "For a * b, the gradient of a holds b, and the gradient of b holds a.",
         }.get(kind, "")
+
+    def _is_read_alike(self, about: Step, wrong: int) -> bool:
+        """Tell whether a value goes into, or comes out of, another step of the same function."""
+        called = about.details.get("called")
+        return any(
+            step is not about
+            and step.details.get("called") == called
+            and (i == wrong or Ref(wrong) in step.operands())
+            for i, step in enumerate(self.p.steps[: self.start])
+        )
 
     def _saved_everywhere(self) -> Iterator[Candidate]:
         """One saved tensor, replaced by another in every step of one rule or of the backward."""
@@ -406,6 +502,18 @@ class Enumeration:
             yield from planter(self, i, step)
 
 
+def _sort(label: str, function: Callable, *more, own: Ref | None = None) -> tuple | None:
+    """Tell by its code whether a function plants the same as another; None where it can't."""
+    code = getattr(function, "__code__", None)
+    settings = []
+    for value in getattr(function, "__defaults__", None) or ():
+        value = "own" if value == own is not None else getattr(value, "__code__", value)
+        if isinstance(value, Tensor | Ref | Step) or not isinstance(value, Hashable):
+            return None
+        settings.append(value)
+    return label, code or function, tuple(settings), *more
+
+
 def _first(t: Tensor) -> Tensor:
     return t.reshape(-1)[0]
 
@@ -429,6 +537,7 @@ COLLAPSES: tuple[tuple[str, Callable[[Tensor], Tensor]], ...] = (
 Planter = Callable[[Enumeration, int, Step], Iterator[Candidate]]
 PLANTERS: dict[str, Planter] = {}
 FORWARDS: dict[str, Planter] = {}
+UNREAD: dict[str, Planter] = {}  # of forward steps whose value the backward does not read
 
 
 def plants(*kinds: str, into: dict[str, Planter] = PLANTERS) -> Callable[[Planter], Planter]:

@@ -13,7 +13,11 @@ LARGEST = 100  # a larger size is drawn smaller: a mistake shows in a few rows
 
 def is_large(inputs: Mapping[str, Any]) -> bool:
     """Tell data of training size from a textbook's."""
-    return sum(v.numel() for v in inputs.values() if isinstance(v, Tensor)) > 200_000
+    return entries(inputs) > 200_000
+
+
+def entries(inputs: Mapping[str, Any]) -> int:
+    return sum(v.numel() for v in inputs.values() if isinstance(v, Tensor))
 
 
 def redraw(
@@ -74,7 +78,7 @@ def _tiled(value: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 def other_sizes(inputs: Mapping[str, Any]) -> Iterator[dict[int, int]]:
-    """Yield ways to change the sizes: all at once, the 1 of a single row alone, then each alone.
+    """Yield ways to change the sizes: all, the large ones, the 1 of a single row, then each alone.
 
     Equal sizes stay equal; a size 1 may be an axis to broadcast, so it is also left as it is.
     """
@@ -84,6 +88,9 @@ def other_sizes(inputs: Mapping[str, Any]) -> Iterator[dict[int, int]]:
         taken = max(taken + 1, size + 1 if size <= LARGEST else 0)
         new[size] = taken
     yield new
+    large = {size: other for size, other in new.items() if size > LARGEST}
+    if large:
+        yield large
     if 1 in new:
         yield {1: taken + 1}
         yield {size: other for size, other in new.items() if size != 1}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,6 +16,8 @@ from proofread.gradients.readings import said
 from proofread.gradients.report import Diagnosis, Note, locate, note
 from proofread.gradients.search import explain
 from proofread.gradients.values import Finding, be
+
+NEARLY = 0.01  # a relative error that is too small for most mistakes
 
 
 @dataclass
@@ -35,11 +37,13 @@ def diagnose(
 ) -> Diagnosis:
     """Compare a gradient with the right one, and name the mistake where they differ.
 
-    `forward(**inputs)` is any function of torch; `wrt` names the argument whose gradient it is.
+    `forward(**inputs)` is any function of torch; of several outputs the last counts, as J does in
+    (Z, A, J). `wrt` names the argument whose gradient it is.
     `backward` is that gradient, of the argument's shape, or a function of `(inputs, upstream)`
     that returns it. `upstream` has the shape of the output. Where it is None, it is 1 for a
     forward that returns one number, and otherwise drawn at random for a function, all ones for
-    a tensor.
+    a tensor. A function is run on other data too: what is right on the data given and wrong on
+    other values is wrong; what is wrong only at other sizes gets a note.
 
     Raises TypeError or ValueError, with one sentence, where there is nothing to judge: an
     unknown argument, an integer, complex, empty or not finite one, a forward that raises or is
@@ -100,12 +104,20 @@ def _judge(case: intake.Case, trial: experiments.Trial) -> _Verdict:
     if not findings:
         findings = experiments.behaviour(case, trial)
     if not findings:
-        where = locate(trial.yours, trial.right, trial.tolerance, case.wrt).rstrip(".")
-        label = "unexplained" if trial.yours.shape == trial.right.shape else "wrong_shape"
-        if label == "unexplained":
-            where = f"your gradient is wrong, and I don't know why: {where[0].lower()}{where[1:]}"
-        findings = [Finding(label, where, 99)]
+        findings = [_unexplained(trial, case.wrt)]
     return _Verdict([*findings, *changed], [], trial)
+
+
+def _unexplained(trial: experiments.Trial, wrt: str) -> Finding:
+    where = locate(trial.yours, trial.right, trial.tolerance, wrt).rstrip(".")
+    if trial.yours.shape != trial.right.shape:
+        return Finding("wrong_shape", where, 99)
+    where = where[0].lower() + where[1:]
+    error = relative_error(trial.yours, trial.right)
+    if error < NEARLY:
+        where = f"it is off by at most {error:.1g} of the largest entry; {where}"
+    what = f"your gradient is wrong, and I don't know why: {where}"
+    return Finding("unexplained", what, 99)
 
 
 def _plain_trouble(trial: experiments.Trial) -> list[Finding]:
@@ -152,12 +164,22 @@ def _confirm(case: intake.Case, trial: experiments.Trial) -> _Verdict:
     repeated = experiments.repeated(case, trial)
     if repeated or changed:
         return _Verdict([*repeated, *changed], [], trial)
-    other = experiments.counterexample(case)
-    if other is None:
+    found = experiments.counterexample(case)
+    if found is None or experiments.tie(found[0]):
         return _Verdict([], [], trial)
-    if experiments.tie(other):
-        return _Verdict([], [], trial)
+    other, resized = found
     findings = _plain_trouble(other) or explain(other.yours, other.problem, other.tolerance)
+    if resized:  # a mean of one row is that row: on the data given, nothing is wrong
+        return _Verdict([], [note("other_sizes", _said_of_sizes(case, other, findings))], trial)
     if findings:
-        return _Verdict(findings, [], other)
-    return _Verdict([], [note("holds_data")], trial)
+        hidden = [replace(f, what=f"{f.what}, which the data given hide") for f in findings]
+        return _Verdict(hidden, [note("other_values")], other)
+    error = relative_error(other.yours, other.right)
+    label = "holds_data" if error > NEARLY else "nearly"
+    return _Verdict([], [note(label, f"{error:.1g}")], trial)
+
+
+def _said_of_sizes(case: intake.Case, other: experiments.Trial, findings: list[Finding]) -> str:
+    shape = tuple(other.inputs[case.wrt].shape)
+    why = f" ({findings[0].label}: {findings[0].what})" if findings else ""
+    return f"{case.wrt} of shape {shape}{why}"

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from proofread.gradients.compare import ratio, same
-from proofread.gradients.data import is_large, other_sizes, redraw
-from proofread.gradients.search import Problem, explain, ordered
+from proofread.gradients.data import entries, is_large, other_sizes, redraw
+from proofread.gradients.search import Problem, explanations, ordered
 from proofread.gradients.values import Finding
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 DRAWS = 2
 LOOSE = 2e-3  # an eps left out, or a constant with few digits, besides the mistake
+MANY = 20_000  # entries; of so large data a smaller draw is searched first
 VAGUE = 40  # from this rank on an explanation says little more than "wrong"
 
 
@@ -122,16 +123,33 @@ def repeated(case: Case, trial: Trial) -> list[Finding]:
 
 def explained(case: Case, trial: Trial) -> list[Finding]:
     """Search for explanations; where none fits exactly, for one that nearly does."""
+    small = _smaller(case, trial)
     for tolerance in (trial.tolerance, max(LOOSE, trial.tolerance)):
-        findings = explain(trial.yours, trial.problem, tolerance)
-        if findings:
-            return told_apart(case, trial, findings, tolerance)
+        if small:
+            sources = {f.source for f in explanations(small.yours, small.problem, tolerance)}
+            findings = explanations(trial.yours, trial.problem, tolerance, sources)
+            if any(f.source for f in findings):
+                findings = [f for f in findings if f.source in sources]
+            if findings:
+                return ordered(findings)
+        else:
+            findings = explanations(trial.yours, trial.problem, tolerance)
+            if findings:
+                return ordered(told_apart(case, findings, tolerance))
     return []
 
 
-def told_apart(
-    case: Case, trial: Trial, findings: list[Finding], tolerance: float
-) -> list[Finding]:
+def _smaller(case: Case, trial: Trial) -> Trial | None:
+    """Return a trial on much smaller data, where the search is quick; None where none is needed."""
+    if not case.is_function or entries(trial.inputs) < MANY:
+        return None
+    small = next(fresh(case, 1, True), None)
+    if small is None or small.agrees or entries(small.inputs) > entries(trial.inputs) / 3:
+        return None
+    return small
+
+
+def told_apart(case: Case, findings: list[Finding], tolerance: float) -> list[Finding]:
     """Keep the explanations that fit on other data too."""
     if not case.is_function or len(findings) < 2:
         return findings
@@ -139,16 +157,31 @@ def told_apart(
         other = next(fresh(case, 1, resize), None)
         if other is None or other.agrees:
             continue
-        ranks = {f.label: f for f in explain(other.yours, other.problem, tolerance)}
-        kept = [f for f in findings if f.label in ranks]
+        sources = {f.source for f in findings}
+        there = explanations(other.yours, other.problem, tolerance, sources)
+        ranks = [[t.rank for t in there if _fits_too(f, t, resize)] for f in findings]
+        kept = [
+            replace(f, rank=max(f.rank, min(found)))
+            for f, found in zip(findings, ranks, strict=True)
+            if found
+        ]
         # A size written as a number makes any gradient wrong at other sizes: no evidence.
-        if kept and (not resize or kept[0].rank < VAGUE):
-            findings = ordered([replace(f, rank=max(f.rank, ranks[f.label].rank)) for f in kept])
+        if kept and (not resize or min(f.rank for f in kept) < VAGUE):
+            findings = kept
     return findings
 
 
-def counterexample(case: Case) -> Trial | None:
-    """Return a trial on which a backward that was right is wrong, or None."""
+def _fits_too(here: Finding, there: Finding, resized: bool) -> bool:
+    """Tell whether two data have the same explanation; a constant may depend on the sizes."""
+    if (here.label, here.source) != (there.label, there.source):
+        return False
+    if resized or here.constant is None or there.constant is None:
+        return True
+    return abs(here.constant - there.constant) <= 1e-3 * abs(here.constant)
+
+
+def counterexample(case: Case) -> tuple[Trial, bool] | None:
+    """Return a trial on which a backward that was right is wrong, and whether its sizes differ."""
     if not case.is_function:
         return None
     # One row hides a mean for a sum; larger sizes hide nothing, and may be written as numbers.
@@ -156,7 +189,7 @@ def counterexample(case: Case) -> Trial | None:
     for seed, resize in [(k, False) for k in range(DRAWS)] + [(DRAWS, True)] * small:
         trial = next(fresh(case, seed, resize), None)
         if trial is not None and not trial.agrees:
-            return trial
+            return trial, resize
     return None
 
 

@@ -6,17 +6,18 @@ Who differentiates another forward than the one given makes one of these mistake
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
-from proofread.gradients.backward_mistakes import transposed_said
+from proofread.gradients.backward_mistakes import is_statistic, transposed_said
 from proofread.gradients.candidates import (
     COUNTERFACTUAL,
     FORWARDS,
     REMOTE,
     SWAP,
+    UNREAD,
     Candidate,
     Enumeration,
     plants,
@@ -36,13 +37,12 @@ def _forward_mul(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
         other = step.arguments[1 - position]
         if not isinstance(other, Ref) or (isinstance(factor, Ref) and e.active >> factor.i & 1):
             continue
-        if not e.active >> other.i & 1 and isinstance(factor, Ref) and e.p[factor].numel() > 1:
-            continue
+        whole = isinstance(factor, Ref) and e.p[factor].numel() > 1
+        if whole and not e.active >> other.i & 1 and e.p.shape(factor) == e.p.shape(other):
+            continue  # a swap of what the backward reads
         kept = 1 - position
-        if isinstance(factor, Ref) and e.p[factor].numel() > 1:
-            label = "missing_mask" if _is_mask(e.p[factor]) else "missing_scale_factor"
-        else:
-            label = "missing_scale_factor"
+        label = "missing_mask" if whole and _is_mask(e.p[factor]) else "missing_scale_factor"
+        statistic = whole and is_statistic(e.p, factor)
         if factor == -1:
             label = "sign_error"
         named = e.name(factor) if isinstance(factor, Ref) else e.p.number(factor)
@@ -51,14 +51,14 @@ def _forward_mul(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
             i,
             label,
             f"a minus is lost in {e.p.describe(Ref(i))}" if factor == -1 else f"{said} is left out",
-            COUNTERFACTUAL,
+            _rank_of_left_out(e, i),
             lambda a, b, k=kept: shaped((a, b)[k], (a, b)[1 - k]),
             factor,
             lambda f: 1.0,
         )
         yield e.rescaled(
             i,
-            "wrong_scale_factor",
+            "wrong_power" if statistic else "wrong_scale_factor",
             f"your gradient divides by {said}, and must multiply by it",
             COUNTERFACTUAL + 2,
             lambda a, b, k=kept: (a, b)[k] / (a, b)[1 - k],
@@ -67,7 +67,7 @@ def _forward_mul(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
         )
         yield e.rescaled(
             i,
-            "applied_twice",
+            "wrong_power" if statistic else "applied_twice",
             f"{said} is there twice",
             COUNTERFACTUAL + 2,
             lambda a, b, k=kept: (a, b)[k] * (a, b)[1 - k] ** 2,
@@ -79,19 +79,22 @@ def _forward_mul(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
 @plants("div", into=FORWARDS)
 def _forward_div(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
     divisor = step.arguments[1]
-    if isinstance(divisor, Ref) and (e.active >> divisor.i & 1 or e.p[divisor].numel() > 1):
+    if isinstance(divisor, Ref) and e.active >> divisor.i & 1:
         return
     named = e.name(divisor) if isinstance(divisor, Ref) else e.p.number(divisor)
     said = f"the divisor {named} of {e.p.describe(Ref(i))}"
     multiplied = f"your gradient multiplies by {said}, and must divide by it"
+    statistic = isinstance(divisor, Ref) and is_statistic(e.p, divisor)
+    label = "wrong_power" if statistic else "wrong_scale_factor"
     plans = (
-        ("missing_scale_factor", f"{said} is left out", lambda b: 1.0),
-        ("wrong_scale_factor", multiplied, lambda b: b),
-        ("wrong_scale_factor", f"{said} is there twice", lambda b: 1 / b**2),
-        ("wrong_scale_factor", f"the root of {said} stands in its place", lambda b: abs(b) ** -0.5),
+        ("missing_scale_factor", f"{said} is left out", lambda b: b * 0 + 1.0),
+        (label, multiplied, lambda b: b),
+        (label, f"{said} is there twice", lambda b: 1 / b**2),
+        (label, f"the root of {said} stands in its place", lambda b: abs(b) ** -0.5),
     )
     for label, what, scale in plans:
-        candidate = e.instead(i, label, what, COUNTERFACTUAL, lambda a, b, s=scale: a * s(b))
+        rank = _rank_of_left_out(e, i) if label == "missing_scale_factor" else COUNTERFACTUAL
+        candidate = e.instead(i, label, what, rank, lambda a, b, s=scale: a * s(b))
         for j in sorted(e.used):
             step = e.p.steps[j]
             if step.about == i and step.kind == "mul" and step.role in ("const", "count"):
@@ -102,6 +105,11 @@ def _forward_div(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
 
                 candidate.changes[j] = change
         yield candidate
+
+
+def _rank_of_left_out(e: Enumeration, i: int) -> int:
+    """Of a value that is only read, to take what it is made of is to take a wrong operand."""
+    return COUNTERFACTUAL if e.active >> i & 1 else SWAP + 3
 
 
 def _is_mask(value: Tensor) -> bool:
@@ -122,9 +130,29 @@ def _forward_where(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
         plans += [
             ("wrong_mask", f"{said} is transposed", lambda c: c.mT),
             ("wrong_mask", f"{said} differs on the diagonal", lambda c: c ^ eye),
+            *[
+                ("wrong_mask", f"{said} is off by one diagonal", moved)
+                for moved in _moved_triangles(e.p[step.arguments[0]])
+            ],
         ]
+    elif shape and (len(shape) == 1 or 1 in shape[-2:]):
+        turned = lambda c: c.mT if c.dim() > 1 else c.unsqueeze(-1)
+        plans.append(("wrong_mask", f"{said} runs along the other axis", turned))
     for label, what, other in plans:
         yield _with_condition(e, i, label, what, other)
+
+
+def _moved_triangles(mask: Tensor) -> list[Callable[[Tensor], Tensor]]:
+    """Return what makes of a triangular mask the one with a diagonal more or less."""
+    ones = torch.ones_like(mask)
+    for triangle in (torch.tril, torch.triu):
+        for k in (-1, 0, 1):
+            if torch.equal(mask, triangle(ones, k)):
+                return [
+                    lambda m, t=triangle, k=other: t(torch.ones_like(m), k)
+                    for other in (k - 1, k + 1)
+                ]
+    return []
 
 
 def _with_condition(e: Enumeration, i: int, label: str, what: str, other) -> Candidate:
@@ -192,6 +220,31 @@ def _forward_add(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
         )
 
 
+@plants("add", into=UNREAD)
+def _blend(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
+    """One of two weighted losses, at full weight: so are smoothed labels taken for plain ones."""
+    parts = [e.p.steps[a.i] if isinstance(a, Ref) else None for a in step.arguments]
+    if not all(part and part.kind == "mul" and _is_weight(part.arguments[1]) for part in parts):
+        return
+    for whole, lost in (parts, parts[::-1]):
+        said = e.p.describe(whole.arguments[0])
+        changes = {}
+        for j in e.used:
+            back = e.p.steps[j]
+            if back.kind == "mul" and back.phase == "backward":
+                if back.about >= 0 and e.p.steps[back.about] is whole:
+                    changes[j] = lambda values, b=back: resolve(b.arguments[0], values) * 1.0
+                elif back.about >= 0 and e.p.steps[back.about] is lost:
+                    changes[j] = lambda values, b=back: resolve(b.arguments[0], values) * 0.0
+        if len(changes) == 2:
+            what = f"this is the gradient of {said} alone, at full weight"
+            yield e.changed("other_variant", what, COUNTERFACTUAL - 12, changes)
+
+
+def _is_weight(number) -> bool:
+    return isinstance(number, float) and 0 < number < 1
+
+
 def _label_of_summand(e: Enumeration, i: int, left_out: Ref, target: bool) -> str:
     if e.p[left_out].abs().max() > 1e4:  # -1e9, or -inf, where attention must not look
         return "missing_mask"
@@ -212,15 +265,23 @@ def _kept(a, b, k: int, kind: str) -> Tensor:
 @plants("unary", into=FORWARDS)
 def _forward_unary(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
     name = step.details["called"]
-    if not e.active >> i & 1:
-        return
-    yield e.instead(
-        i,
-        "missing_local_derivative",
-        f"the derivative of {e.p.describe(Ref(i))} is left out",
-        COUNTERFACTUAL + 1,
-        lambda z: z,
-    )
+    root = name in ("sqrt", "rsqrt")
+    if root:
+        yield e.instead(
+            i,
+            "wrong_power",
+            f"the root in {e.p.describe(Ref(i))} is left out",
+            COUNTERFACTUAL,
+            lambda z, n=name: _unrooted(z, n),
+        )
+    elif e.active >> i & 1:
+        yield e.instead(
+            i,
+            "missing_local_derivative",
+            f"the derivative of {e.p.describe(Ref(i))} is left out",
+            COUNTERFACTUAL + 1,
+            lambda z: z,
+        )
     for relative in UNARY[name].relatives:
         yield e.instead(
             i,
@@ -229,6 +290,10 @@ def _forward_unary(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
             COUNTERFACTUAL + 2,
             UNARY[relative].function,
         )
+
+
+def _unrooted(z: Tensor, name: str) -> Tensor:
+    return z if name == "sqrt" else 1 / z
 
 
 @plants("var", into=FORWARDS)
@@ -265,6 +330,24 @@ def _forward_normalise(e: Enumeration, i: int, step: Step) -> Iterator[Candidate
         COUNTERFACTUAL - 5,
         lambda v: variant(v, correction=1),
     )
+    for other in (0.0, 1e-3, 1e-5, 1e-6, 1e-8, 1e-12):
+        if other != eps:
+            said = f"for an eps of {other:g}, and {site} has {eps:g}"
+            if not other:
+                said = f"of {site} without its eps"
+            candidate = e.instead(
+                i,
+                "other_variant",
+                f"this is the gradient {said}",
+                COUNTERFACTUAL,
+                lambda v, o=other: variant(v, eps=o),
+            )
+            for j in e.used:
+                if e.p.steps[j].kind == "rstd" and e.p.steps[j].about == i:
+                    candidate.changes[j] = lambda values, j=j, o=other: torch.rsqrt(
+                        e.p.steps[j].run(values) ** -2 - eps + o
+                    )
+            yield candidate
     yield e.instead(
         i,
         "other_variant",
@@ -374,7 +457,7 @@ def _squares(p: Program, ref: Ref) -> bool:
 @plants("pow", into=FORWARDS)
 def _forward_pow(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
     exponent = step.arguments[1]
-    if e.active >> i & 1 and isinstance(exponent, int | float):
+    if isinstance(exponent, int | float):
         for other in (exponent - 1, exponent + 1, -exponent, 2 * exponent, exponent / 2):
             yield e.instead(
                 i,
@@ -428,6 +511,8 @@ def _forward_leaf(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
             lambda values: torch.zeros_like(values[i]),
             hint="Your gradient is that of a forward where it is 0 everywhere.",
         )
+    if value.dim() and _is_blocking(value):
+        yield from _other_mask(e, i, value)
     if value.dim() >= 2 and value.shape[-1] == value.shape[-2]:
         yield e.plant(
             i,
@@ -438,8 +523,17 @@ def _forward_leaf(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
             hint=SQUARE,
         )
     for j, other in enumerate(e.p.values[: e.start]):
-        alike = isinstance(other, Tensor) and other.shape == value.shape and value.dim()
-        if j == i or e.p.steps[j].kind != "leaf" or not alike or not e.p.is_float(Ref(j)):
+        if j == i or e.p.steps[j].kind != "leaf" or not e.p.is_float(Ref(j)) or not value.dim():
+            continue
+        if other.dim() == value.dim() == 2 and other.mT.shape == value.shape:
+            yield e.plant(
+                i,
+                "wrong_operand",
+                f"your gradient uses the transpose of {e.name(Ref(j))} where {e.name(Ref(i))} belongs",
+                SWAP + 3,
+                lambda values, j=j: values[j].mT,
+            )
+        if other.shape != value.shape:
             continue
         yield e.plant(
             i,
@@ -447,4 +541,36 @@ def _forward_leaf(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
             f"your gradient uses {e.name(Ref(j))} where {e.name(Ref(i))} belongs",
             SWAP + 3,
             lambda values, j=j: values[j] * 1.0,
+        )
+
+
+def _is_blocking(value: Tensor) -> bool:
+    """Tell a mask to multiply by, of 0 and one other number, or one to add, of 0 and -inf."""
+    return bool((value == 0).any()) and value.unique().numel() == 2
+
+
+def _other_mask(e: Enumeration, i: int, value: Tensor) -> Iterator[Candidate]:
+    """A mask that the whole backward takes wrongly, also where it counts its entries."""
+    passes = value.max()  # 0 in a mask to add
+    blocks = value.min()
+    open_ = value == passes
+    named = e.name(Ref(i))
+    said = named if named.startswith(("the ", "a ")) else f"the mask {named}"
+    if named == "mask":
+        said = "the mask"
+    plans = [
+        ("missing_mask", f"{said} is left out", torch.ones_like(open_)),
+        ("wrong_mask", f"{said} is inverted", ~open_),
+    ]
+    if value.dim() >= 2 and value.shape[-1] == value.shape[-2]:
+        plans.append(("wrong_mask", f"{said} is transposed", open_.mT))
+        said = f"{said} is off by one diagonal"
+        plans += [("wrong_mask", said, moved(open_)) for moved in _moved_triangles(open_)]
+    for label, what, other in plans:
+        yield e.plant(
+            i,
+            label,
+            what,
+            COUNTERFACTUAL - 4,
+            lambda values, o=other: torch.where(o, passes, blocks),
         )

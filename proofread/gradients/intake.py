@@ -150,13 +150,13 @@ def case_of(backward: Any, forward: Any, inputs: Any, wrt: str, upstream: Any) -
     if not callable(backward):
         backward = checked_gradient(backward, wrt).detach().clone()
     state = torch.get_rng_state()
-    output, random = _checked_output(forward, inputs, wrt)
+    output, random, count = _checked_output(forward, inputs, wrt)
     if random and not callable(backward):
         raise CannotJudge(
             "forward draws random numbers, so that no one tensor is its gradient: pass what it "
             "draws as an input, or give backward as a function"
         )
-    notes = []
+    notes = [note("last_output", str(count))] if count > 1 else []
     if upstream is not None:
         upstream = _checked_upstream(upstream, output)
     elif output.numel() == 1:
@@ -224,13 +224,16 @@ def checked_gradient(result: Any, wrt: str) -> Tensor:
     return result
 
 
-def _checked_output(forward: Callable, inputs: dict[str, Any], wrt: str) -> tuple[Tensor, bool]:
-    """Return the forward's output, and whether another call gives another one."""
+def _checked_output(
+    forward: Callable, inputs: dict[str, Any], wrt: str
+) -> tuple[Tensor, bool, int]:
+    """Return the forward's output, whether another call gives another, and the number of outputs."""
     given = {k: v.clone() if isinstance(v, Tensor) else v for k, v in inputs.items()}
     leaf = given[wrt].requires_grad_()
     try:
         with torch.random.fork_rng(devices=[]), torch.enable_grad():
-            output, again = (_last(forward(**given)) for _ in range(2))
+            outputs = forward(**given)
+            output, again = _last(outputs), _last(forward(**given))
     except Exception as error:
         raise CannotJudge(f"forward raises {_said(error)}") from error
     if not isinstance(output, Tensor):
@@ -243,7 +246,8 @@ def _checked_output(forward: Callable, inputs: dict[str, Any], wrt: str) -> tupl
         )
     if not output.isfinite().all():
         raise CannotJudge("forward returns values that are not finite: no gradient can be judged")
-    return output.detach(), not torch.equal(output, again)
+    count = len(outputs) if isinstance(outputs, tuple | list) else 1
+    return output.detach(), not torch.equal(output, again), count
 
 
 def _last(output: Any) -> Any:

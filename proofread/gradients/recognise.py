@@ -17,11 +17,16 @@ from torch import Tensor
 from proofread.gradients.program import Program, Ref
 from proofread.gradients.rules.core import RULES, mul
 from proofread.gradients.rules.functions import unary_gradient
-from proofread.gradients.rules.normalise import Normalisation, normalise_gradient
+from proofread.gradients.rules.normalise import (
+    Normalisation,
+    normalise_gradient,
+    standardise_gradient,
+)
 from proofread.gradients.rules.softmax import log_softmax_gradient, softmax_gradient
 from proofread.gradients.unary import RECOGNISABLE, UNARY, leaky
 
 TextbookRule = Callable[[Program, Ref, Ref], list[tuple[Ref, Ref]]]
+TINY = 0.02  # what is added to a variance and is smaller is an eps
 ATOMIC = {"softmax", "log_softmax", "normalise", "unary", "bce", "leaf", "view", "permute"}
 
 
@@ -35,9 +40,14 @@ def textbook_rules(p: Program) -> dict[int, TextbookRule]:
     ]
     found: dict[int, TextbookRule] = {}
     for y in values:
-        if p.steps[y].kind in ATOMIC or y == p.wrt.i:
+        step = p.steps[y]
+        # Instance norm is a batch norm between two views, which hide its axes.
+        around = step.kind == "view" and p.steps[step.operands()[0].i].kind == "normalise"
+        composed = step.kind == "unary"  # such as the log of 1 + exp(x)
+        if (step.kind in ATOMIC and not (around or composed)) or y == p.wrt.i:
             continue
-        earlier = (_recognise(p, Ref(x), Ref(y)) for x in values if x < y)
+        direct = step.operands()[0].i if composed else -1
+        earlier = (_recognise(p, Ref(x), Ref(y)) for x in values if x < y and x != direct)
         recognised = next((r for r in earlier if r), None) or _convolution(p, Ref(y))
         if recognised:
             found[y] = recognised
@@ -47,7 +57,13 @@ def textbook_rules(p: Program) -> dict[int, TextbookRule]:
 def _recognise(p: Program, x: Ref, y: Ref) -> TextbookRule | None:
     a, b = p[x], p[y]
     if a.shape == b.shape and a.numel() > 2:
-        return _softmax(p, x, y) or _elementwise(p, x, y) or _normalised(p, x, y) or _bce(p, x, y)
+        return (
+            _softmax(p, x, y)
+            or _elementwise(p, x, y)
+            or _normalised(p, x, y)
+            or _standardised(p, x, y)
+            or _bce(p, x, y)
+        )
     if a.dim() == b.dim() + 1:
         return _cross_entropy(p, x, y)
     return None
@@ -83,9 +99,10 @@ def _elementwise(p: Program, x: Ref, y: Ref) -> TextbookRule | None:
     slopes = b[~positive] / a[~positive]
     if positive.any() and _same(a[positive], b[positive]) and slopes.numel() > 1:
         slope = float(slopes[0])
-        if 0 < slope < 1 and _same(slopes, slopes[:1].expand_as(slopes)):
+        if slope not in (0, 1, -1) and _same(slopes, slopes[:1].expand_as(slopes)):
             spec = leaky(slope)
-            p.recognise(y, "leaky_relu", x)
+            if 0 < slope < 1:
+                p.recognise(y, "leaky_relu", x)
             return lambda p, out, g: [(x, unary_gradient(p, "leaky_relu", x, out, g, spec))]
     return None
 
@@ -99,7 +116,52 @@ def _axis_sets(shape: tuple[int, ...]):
 
 
 def _normalised(p: Program, x: Ref, y: Ref) -> TextbookRule | None:
-    a, b = p[x], p[y]
+    form = _form(p[x], p[y])
+    if form:
+        if called := _normalisation_called(form, p[x].dim()):
+            p.recognise(y, called, x)
+        return _normalise_rule(x, form)
+    if p.steps[y.i].kind not in ("mul", "div"):
+        return None
+    # gamma * (x - mean) / std, in this order: what is normalised has been scaled already.
+    parts = p.steps[y.i].operands()
+    for i, step in enumerate(p.steps[: y.i]):
+        gamma = p.values[i]
+        if step.kind != "leaf" or i in (x.i, p.wrt.i) or not p.is_float(Ref(i)):
+            continue
+        if (
+            not 1 < gamma.numel() < p[y].numel()
+            or (gamma == 0).any()
+            or not _broadcasts(gamma, p[y])
+        ):
+            continue
+        form = _form(p[x], p[y] / gamma)
+        if form and not any(p.shape(r) == p.shape(y) and _form(p[x], p[r]) for r in parts):
+            if called := _normalisation_called(form, p[x].dim()):
+                p.recognise(y, called, x, Ref(i))
+            return _scaled_rule(x, Ref(i), form)
+    return None
+
+
+def _broadcasts(small: Tensor, large: Tensor) -> bool:
+    try:
+        return torch.broadcast_shapes(small.shape, large.shape) == large.shape
+    except RuntimeError:
+        return False
+
+
+def _scaled_rule(x: Ref, gamma: Ref, form: Normalisation) -> TextbookRule:
+    def rule(p, out, g):
+        xhat = p.emit("div", lambda a, b: a / b, out, gamma, called="xhat")
+        p.steps[xhat.i].name = "xhat"
+        scaled = mul(p, g, gamma, "operand")
+        return _normalise_rule(x, form)(p, xhat, scaled)
+
+    return rule
+
+
+def _form(a: Tensor, b: Tensor) -> Normalisation | None:
+    """Return how b is a normalised, or None."""
     for axes in _axis_sets(tuple(a.shape)):
         count = math.prod(a.shape[i] for i in axes)
         for centred in (True, False):
@@ -110,10 +172,38 @@ def _normalised(p: Program, x: Ref, y: Ref) -> TextbookRule | None:
             found = _divisor(c, scale, axes, count)
             if found is None or (scale - 1).abs().max() < 1e-6:
                 continue
-            form = Normalisation(axes, centred, count, *found)
-            if called := _normalisation_called(form, a.dim()):
-                p.recognise(y, called, x)
-            return _normalise_rule(x, form)
+            return Normalisation(axes, centred, count, *found)
+    return None
+
+
+def _standardised(p: Program, x: Ref, y: Ref) -> TextbookRule | None:
+    """Recognise (x - mean) / sqrt(var + eps) with a mean and a variance among the inputs."""
+    a, b = p[x], p[y]
+    if p.steps[y.i].kind not in ("mul", "div") or a.dim() < 2:
+        return None
+    given = [
+        Ref(i)
+        for i, step in enumerate(p.steps[: y.i])
+        if step.kind == "leaf" and i != p.wrt.i and p.is_float(Ref(i)) and p.values[i].numel() > 1
+    ]
+    for mean, var, gamma in itertools.product(given, given, [None, *given]):
+        v = p[var]
+        if mean == var or gamma in (mean, var):
+            continue
+        if v.shape != p[mean].shape or (v < 0).any() or v.numel() >= a.numel():
+            continue
+        if not _broadcasts(v, a):
+            continue
+        if gamma and (not _broadcasts(p[gamma], a) or (p[gamma] == 0).any()):
+            continue
+        eps = ((a - p[mean]) / b * (p[gamma] if gamma else 1)).square() - v
+        if not (eps.abs() < TINY).all() or float(eps.max() - eps.min()) > 1e-8:
+            continue
+        aligned = (1,) * (a.dim() - v.dim()) + tuple(v.shape)
+        axes = tuple(k for k, size in enumerate(aligned) if size == 1)
+        if axes == (0, *range(2, a.dim())):
+            p.recognise(y, "batch_norm", x, mean, var, *[gamma] * bool(gamma))
+        return _standardise_rule(x, mean, var, gamma, axes, float(eps.mean()))
     return None
 
 
@@ -130,7 +220,7 @@ def _divisor(c: Tensor, scale: Tensor, axes, count: int) -> tuple[int, float] | 
     squares = (c * c).sum(axes, keepdim=True)
     for divisor in (count, count - 1, 1):
         eps = scale**-2 - squares / divisor
-        if (eps > -1e-9).all() and (eps < 0.02).all() and float(eps.max() - eps.min()) < 1e-8:
+        if (eps > -1e-9).all() and (eps < TINY).all() and float(eps.max() - eps.min()) < 1e-8:
             return divisor, float(eps.mean())
     return None
 
@@ -145,6 +235,14 @@ def _normalise_rule(x: Ref, form: Normalisation) -> TextbookRule:
         scale = p.emit("rstd", rstd, x, out, called="1/std")
         p.steps[scale.i].name = "1/std"
         return [(x, normalise_gradient(p, x, out, g, scale, form))]
+
+    return rule
+
+
+def _standardise_rule(x, mean, var, gamma: Ref | None, axes, eps: float) -> TextbookRule:
+    def rule(p, out, g):
+        scaled = mul(p, g, gamma, "operand") if gamma else g
+        return [(x, standardise_gradient(p, x, mean, var, scaled, axes, eps))]
 
     return rule
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,8 @@ from torch import Tensor
 from proofread.gradients import backward_mistakes, forward_mistakes, values  # noqa: F401
 from proofread.gradients.backward_mistakes import is_skip, skip_said, through_said
 from proofread.gradients.candidates import Candidate, Enumeration
-from proofread.gradients.compare import fit, ratio, same
+from proofread.gradients.compare import fit, ratio, relative_error, same
+from proofread.gradients.constants import other_constants
 from proofread.gradients.program import Program, Ref, resolve
 from proofread.gradients.recognise import textbook_rules
 from proofread.gradients.rules import Underivable, differentiate
@@ -22,7 +24,10 @@ from proofread.gradients.trace import trace
 from proofread.gradients.values import Finding
 
 MOST_ENTRIES = 5000
-SECONDS = 3.0  # data of training size take longer than a textbook's
+SECONDS = 1.0  # for each tier: data of training size take longer than a textbook's
+TIERS = (25, 36, 41)  # ranks
+SHARE = 0.05  # of the difference from the right gradient, an explanation may leave so much
+TWICE = 50  # two mistakes are less likely than one
 FAR = 18  # an explanation so much further fetched than the best is not said
 STEP_SIZES = (1.0, 0.5, 0.1, 0.05, 0.01, 0.001)
 
@@ -41,7 +46,8 @@ class Problem:
         self.traced: Program | None = None
         self.programs = self._programs()
         self.sizes = sizes_of(self.inputs, self.upstream)
-        self._pools: list[_Pool] | None = None
+        self._plan: list[list[Candidate]] | None = None
+        self._tiers: list[list[_Pool]] = []
 
     def _programs(self) -> list[tuple[str, Program]]:
         try:
@@ -73,24 +79,43 @@ class Problem:
         for tag, program in self.programs:
             yield from Enumeration(program, tag, self.sizes).all()
 
-    def candidates(self) -> list[_Pool]:
-        """Return every planted mistake that changes the gradient, with the gradients they give."""
-        if self._pools is None:
-            found: dict[tuple[int, ...], list[tuple[Candidate, Tensor]]] = {}
-            stop = time.monotonic() + SECONDS
-            for candidate in self._planted():
-                value = candidate.gradient()
-                if isinstance(value, Tensor) and value.is_floating_point():
-                    pairs = found.setdefault(tuple(value.shape), [])
-                    pairs.append((candidate, _sampled(value)))
-                if time.monotonic() > stop:
-                    break
-            pools = [
-                _Pool([c for c, _ in pairs], shape, torch.stack([v for _, v in pairs]))
-                for shape, pairs in found.items()
-            ]
-            self._pools = [pool.without(self.right) for pool in pools]
-        return self._pools
+    def pools(self) -> Iterator[tuple[float, list[_Pool]]]:
+        """Yield every planted mistake that changes the gradient, the most telling first.
+
+        They come in tiers: the lowest rank of each, and the gradients that its mistakes give.
+        """
+        if self._plan is None:
+            # In each tier, those first that change late steps: they are run again in little time.
+            planted = sorted(self._planted(), key=lambda c: (_tier(c), -min(c.changes)))
+            self._plan = [list(tier) for _, tier in itertools.groupby(planted, _tier)]
+        for k, tier in enumerate(self._plan):
+            if k == len(self._tiers):
+                self._tiers.append(self._run(tier))
+            yield min(c.rank for c in tier), self._tiers[k]
+
+    def pools_of(self, sources: set[tuple]) -> list[_Pool]:
+        """Return the gradients of some mistakes, which have been found on other data."""
+        return self._run(c for c in self._planted() if c.source in sources)
+
+    def _run(self, planted: Iterable[Candidate]) -> list[_Pool]:
+        found: dict[tuple[int, ...], list[tuple[Candidate, Tensor]]] = {}
+        stop = time.monotonic() + SECONDS
+        for candidate in planted:
+            value = candidate.gradient()
+            if isinstance(value, Tensor) and value.is_floating_point():
+                pairs = found.setdefault(tuple(value.shape), [])
+                pairs.append((candidate, _sampled(value)))
+            if time.monotonic() > stop:
+                break
+        pools = [
+            _Pool([c for c, _ in pairs], shape, torch.stack([v for _, v in pairs]))
+            for shape, pairs in found.items()
+        ]
+        return [pool.without(self.right) for pool in pools]
+
+
+def _tier(candidate: Candidate) -> int:
+    return sum(candidate.rank >= start for start in TIERS)
 
 
 def _sampled(value: Tensor) -> Tensor:
@@ -132,7 +157,9 @@ class _Pool:
 
     def proportional(self, u: Tensor, tolerance: float) -> list[tuple[Candidate, float]]:
         """Return the mistakes that give u up to a constant factor, with that factor."""
-        if self.shape != tuple(u.shape) or not self.candidates or not u.numel():
+        # Of what is the same number everywhere, anything constant is a multiple.
+        level = not u.numel() or bool((u == u.reshape(-1)[0]).all())
+        if self.shape != tuple(u.shape) or not self.candidates or level or u.numel() < 3:
             return []
         squares = self.values.square().sum(1)
         factors = self.values @ _sampled(u) / squares
@@ -162,22 +189,48 @@ def sizes_of(inputs: Mapping[str, Any], upstream: Tensor) -> set[int]:
 
 def explain(u: Tensor, problem: Problem, tolerance: float) -> list[Finding]:
     """Return every explanation that fits, the most telling first, one for each label."""
+    return ordered(explanations(u, problem, tolerance))
+
+
+def explanations(
+    u: Tensor, problem: Problem, tolerance: float, sources: set[tuple] | None = None
+) -> list[Finding]:
+    """Return every explanation that fits; with `sources`, of the planted mistakes only those."""
     right = problem.right
     if u.shape != right.shape:
         found = values.shape_findings(u, right, tolerance)
     else:
+        # What lies near the right gradient too explains nothing: it must explain the difference.
+        tolerance = min(tolerance, SHARE * relative_error(u, right))
         found = values.value_findings(u, right, tolerance, problem.sizes, problem.inputs)
-    for pool in problem.candidates():
-        for candidate in pool.matching(u, tolerance):
-            found.append(Finding(candidate.label, candidate.what, candidate.rank, candidate.hint))
-            found += [Finding(a, candidate.what, candidate.rank + 1) for a in candidate.also]
     if u.shape == right.shape:
         found += _fits(u, problem, tolerance)
         found += _updated_weights(u, problem, tolerance)
+    pools: list[_Pool] = []
+    tiers = problem.pools() if sources is None else [(0.0, problem.pools_of(sources))]
+    for lowest, tier in tiers:
+        if any(finding.rank + FAR < lowest for finding in found):
+            break  # what comes now would not be said
+        pools += tier
+        for pool in tier:
+            for candidate in pool.matching(u, tolerance):
+                found += _findings(candidate, candidate.what, candidate.rank)
+    if not found and u.shape == right.shape:
+        found = other_constants(u, problem, tolerance)
     if not found:
-        scaled = [pair for p in problem.candidates() for pair in p.proportional(u, tolerance)]
+        scaled = [pair for pool in pools for pair in pool.proportional(u, tolerance)]
         found = _scaled(scaled, tolerance, problem.sizes)
-    return ordered(found)
+    return found
+
+
+def _findings(candidate: Candidate, what: str, rank: float, c: float | None = None):
+    """Return a planted mistake as an explanation, under each of its labels."""
+    return [
+        Finding(label, what, rank + (k > 0), hint, c, candidate.source)
+        for k, (label, hint) in enumerate(
+            [(candidate.label, candidate.hint), *((label, "") for label in candidate.also)]
+        )
+    ]
 
 
 def ordered(found: list[Finding]) -> list[Finding]:
@@ -191,20 +244,21 @@ def ordered(found: list[Finding]) -> list[Finding]:
 
 
 def _scaled(scaled, tolerance: float, sizes: set[int]) -> list[Finding]:
-    """Two mistakes at once: a planted one, and a constant factor."""
+    """Two mistakes at once: a planted one, and a constant factor on all of it."""
     found = []
+    best = min((candidate.rank for candidate, _ in scaled), default=0)
     for candidate, c in scaled:
-        found.append(
-            Finding(
-                candidate.label,
-                f"{candidate.what}; besides, all is {c:.4g} times as large as it must be",
-                candidate.rank + 50,
-                candidate.hint,
-            )
-        )
-        for extra in values.ratio_findings(c, tolerance, sizes):
-            also = f"{extra.what}, besides another mistake: {candidate.what}"
-            found.append(Finding(extra.label, also, extra.rank + candidate.rank + 40))
+        if candidate.rank > best + 1:
+            continue
+        minus = abs(c + 1) < 1e-6
+        factor = "every sign is opposite" if minus else f"all of it is multiplied by {c:.4g}"
+        if c > 0:
+            factor = f"all of it is {c:.4g} times as large as it must be"
+        rank = candidate.rank + TWICE
+        found += _findings(candidate, f"{candidate.what}; besides, {factor}", rank, c)
+        extra = min(values.ratio_findings(c, tolerance, sizes), key=lambda finding: finding.rank)
+        what = f"{factor}; besides, {candidate.what}"
+        found.append(Finding(extra.label, what, rank + 2, constant=c, source=candidate.source))
     return found
 
 
@@ -269,7 +323,8 @@ def _coefficients(
             return Finding("missing_mean", f"{what} is {size} times too large", 34)
         if is_(1 / size):
             return Finding("extra_mean", f"{what} is divided by {size}", 34)
-    return Finding("wrong_scale_factor", f"{what} is {c:.4g} times as large as it must be", 37)
+    what = f"{what} is {c:.4g} times as large as it must be"
+    return Finding("wrong_scale_factor", what, 37, constant=c)
 
 
 def _term_said(program: Program, i: int, term: Ref) -> str:
@@ -304,12 +359,12 @@ def _updated_weights(u: Tensor, problem: Problem, tolerance: float) -> list[Find
                 # Each product reads the weight once, so a step moves the gradient in proportion.
                 rate = ratio(u - problem.right, moved - problem.right, 10 * tolerance)
                 if rate is not None and _large(problem.right - u, u, tolerance):
-                    found.append(Finding("used_updated_weights", what, 26))
+                    found.append(Finding("used_updated_weights", what, 26, constant=rate))
                     continue
         for rate in STEP_SIZES:
             stepped = program.attempt({i: lambda vs, i=i, s=rate * slope: vs[i] - s})
             if stepped is not None and same(u, stepped, tolerance):
-                found.append(Finding("used_updated_weights", what, 27))
+                found.append(Finding("used_updated_weights", what, 27, constant=rate))
                 break
     return found
 

@@ -169,7 +169,13 @@ SENTENCES: dict[str, tuple[str, str]] = {
 NOTES = {
     "tie_convention": "It differs only where {what}: there the derivative is a matter of "
     "convention, not a mistake.",
-    "holds_data": "It is right on the data given. On other data it differs: it seems to hold "
+    "holds_data": "It is right on the data given. On other values it differs: it seems to hold "
     "values computed outside of the function.",
+    "nearly": "It is right on the data given. On other values it is off by {what} of the largest "
+    "entry.",
+    "other_sizes": "It is right on the data given. At other sizes it differs: {what}.",
+    "other_values": "On the data given it is right, by coincidence. What is said here was found on "
+    "other values of the same shapes.",
+    "last_output": "The forward returns {what} outputs: this is about the gradient of the last.",
     "upstream_ones": "No upstream gradient was given, so it is taken to be all ones.",
 }

@@ -243,6 +243,15 @@ def _pick(p, args, kwargs, result):
         shape = tuple(result.shape)
         return p.emit("expand", lambda x: x.expand(shape), args[0])
     if kwargs["name"] == "embedding":
+        padding = args[2] if len(args) > 2 else kwargs.get("padding_idx", -1)
+        if padding >= 0:
+            counts = torch.ones(p.shape(args[0])[0], 1, dtype=p[args[0]].dtype)
+            counts[padding] = 0
+            counts = p.leaf(counts, "the rows that are not padding", "captured")
+            table = p.emit("unpadded", lambda x, _: x, args[0], counts, called="embedding")
+            p.call(table, "embedding", args[0])
+            picked = p.emit("pick", lambda x, i: x[i], table, args[1], called="embedding")
+            return p.call(picked, "embedding", args[0], args[1])
         return p.emit("pick", lambda x, i: x[i], args[0], args[1], called="embedding")
     return p.emit("pick", func, *args, called=kwargs["name"])
 
@@ -450,6 +459,8 @@ def _masked_fill(p, args, kwargs, result):
 @lowers("tril", "triu")
 def _triangle(p, args, kwargs, result):
     x = args[0]
+    if not p.steps[x.i].operands() and not p.steps[x.i].name:  # of torch.ones, torch.full
+        return p.leaf(result.clone(), f"{kwargs['name']}(...)", "captured")
     ones = torch.ones(p.shape(x))
     mask = getattr(torch, kwargs["name"])(ones, *args[1:]).bool()
     mask = p.leaf(mask, f"{kwargs['name']} mask", "captured")
@@ -556,8 +567,11 @@ def _layer_norm(p, args, kwargs, result):
 def _group_norm(p, args, kwargs, result):
     x, gamma, beta, n, _, _, groups, eps = args
     shape = p.shape(x)
-    grouped = p.emit("view", lambda v: v.reshape(n, groups, -1), x)
-    normalised = p.call(emit_normalise(p, grouped, (2,), eps), "group_norm", x)
+    # The axes of a group stay apart, because a wrong average may run over some of them.
+    apart = (n, groups, shape[1] // groups, *shape[2:])
+    grouped = p.emit("view", lambda v: v.reshape(apart), x)
+    scaled = emit_normalise(p, grouped, tuple(range(2, len(apart))), eps)
+    normalised = p.call(scaled, "group_norm", x)
     normalised = p.emit("view", lambda v: v.reshape(shape), normalised)
     return [_per_channel(p, normalised, gamma, beta), None, None]
 
@@ -818,9 +832,17 @@ def _unary(p, args, kwargs, result):
     settings = list(args[1:]) + [v for k, v in kwargs.items() if k not in ("func", "name")]
     if any(isinstance(s, Ref) for s in settings):
         return _opaque(p, args, kwargs, result)
-    zero_bound = [s for s in settings if s is not None] == [0] or settings in ([0.0], [0.0, None])
-    if name in ("clamp", "clamp_min") and zero_bound:
-        name, settings = "relu", []
+    if name.startswith("clamp"):
+        settings = [None, *settings] if name == "clamp_max" else [*settings, None]
+        low, high = settings[:2]
+        if low == 0 and high is None:
+            name, settings = "relu", []
+        elif low is None or high is None:
+            bound = high if low is None else low
+            beyond = p.emit("condition", torch.gt if low is None else torch.lt, args[0], bound)
+            p.call(beyond, "gt" if low is None else "lt", args[0], bound)
+            clamped = p.emit("where", torch.where, beyond, bound, args[0], called="clamp")
+            return p.call(clamped, "clamp", args[0])
     if name == "log_sigmoid_forward":
         return [p.emit("unary", F.logsigmoid, args[0], called="logsigmoid"), None]
     if name == "softplus" and settings in ([], [1], [1, 20], [1.0, 20.0]):

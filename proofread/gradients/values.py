@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -24,6 +24,8 @@ class Finding:
     what: str
     rank: float
     hint: str = ""
+    constant: float | None = None  # a number that was fitted to the data
+    source: tuple = ()  # the planted mistake that it is
 
 
 def shape_findings(u: Tensor, r: Tensor, tolerance: float) -> list[Finding]:
@@ -100,9 +102,13 @@ def ratio_findings(c: float, tolerance: float, sizes: set[int]) -> list[Finding]
     def equals(value: float) -> bool:
         return abs(c - value) <= near * abs(value)
 
-    found = [Finding("wrong_scale_factor", f"your gradient is {c:.4g} times the right one", 45)]
     if equals(-1):
         return [Finding("sign_error", "every entry has the opposite sign", 1)]
+    if c < 0:
+        return _negative_ratio(c, tolerance, sizes)
+    digits = 4 if abs(c - 1) > 0.01 else 7  # or it would read "1 times"
+    what = f"your gradient is {c:.{digits}g} times the right one"
+    found = [Finding("wrong_scale_factor", what, 45, constant=c)]
     if equals(2):
         found += [
             Finding("double_counted", "every entry is twice the right one", 28),
@@ -124,9 +130,17 @@ def ratio_findings(c: float, tolerance: float, sizes: set[int]) -> list[Finding]
             found.append(
                 Finding("missing_mean", f"your gradient is {count} times the right one", 36)
             )
-    if equals(-2):
-        found.append(Finding("sign_error", "the sign is opposite, and the size doubled", 32))
     return found
+
+
+def _negative_ratio(c: float, tolerance: float, sizes: set[int]) -> list[Finding]:
+    """Two mistakes at once: the sign, and a factor."""
+    what = f"every entry has the opposite sign, and besides is {-c:.4g} times as large"
+    named = ratio_findings(-c, tolerance, sizes)
+    return [
+        Finding("sign_error", what, 32, constant=c),
+        *[replace(f, what=f"besides the opposite sign, {f.what}", rank=f.rank + 2) for f in named],
+    ]
 
 
 def number_findings(c: float, tolerance: float, inputs: Mapping[str, Any]) -> list[Finding]:
@@ -203,6 +217,8 @@ def leftover_findings(
 def sign_findings(u: Tensor, r: Tensor, tolerance: float) -> list[Finding]:
     if same(u.abs(), r.abs(), tolerance) and not same(u, -r, tolerance):
         wrong = int((torch.sign(u) != torch.sign(r)).sum())
+        if not wrong:
+            return []
         return [
             Finding(
                 "sign_error",

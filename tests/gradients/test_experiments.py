@@ -32,7 +32,7 @@ def test_other_sizes_tell_a_factor_2_from_a_count_of_2(monkeypatch):
     assert both()[0][0] == "missing_mean"
     assert both()[1][0] == "double_counted"
     assert "missing_mean" not in both()[1]
-    monkeypatch.setattr(experiments, "told_apart", lambda case, trial, findings, t: findings)
+    monkeypatch.setattr(experiments, "told_apart", lambda case, findings, t: findings)
     first, second = both()
     assert first == second
 
@@ -50,16 +50,22 @@ def test_running_twice_tells_a_stale_buffer_from_a_factor_2(monkeypatch):
 
     assert both() == ("stale_gradient", "double_counted")
     monkeypatch.setattr(experiments, "repeated", lambda case, trial: [])
-    monkeypatch.setattr(experiments, "told_apart", lambda case, trial, findings, t: findings)
+    monkeypatch.setattr(experiments, "told_apart", lambda case, findings, t: findings)
     assert both() == ("double_counted", "double_counted")
 
 
 def test_more_rows_tell_a_mean_from_a_sum(monkeypatch):
     inputs = {"X": torch.ones(1, 3), "W": torch.ones(3, 4), "b": torch.zeros(4)}
-    assert named(lambda i, g: g.mean(0), L.linear, inputs, "b")[0] == "extra_mean"
-    assert diagnose(lambda i, g: g.sum(0), L.linear, inputs, wrt="b").ok
+
+    def said(backward):
+        diagnosis = diagnose(backward, L.linear, inputs, wrt="b")
+        assert diagnosis.ok  # on one row a mean is a sum
+        return "extra_mean" in str(diagnosis)
+
+    assert said(lambda i, g: g.mean(0))
+    assert not said(lambda i, g: g.sum(0))
     monkeypatch.setattr(experiments, "counterexample", lambda case: None)
-    assert diagnose(lambda i, g: g.mean(0), L.linear, inputs, wrt="b").ok
+    assert not said(lambda i, g: g.mean(0))
 
 
 def test_other_values_show_what_friendly_data_hide(monkeypatch):
@@ -78,7 +84,9 @@ def test_upstream_of_ones_hides_that_it_is_missing(monkeypatch):
     def slope(i, g):
         return torch.sigmoid(i["z"]) * (1 - torch.sigmoid(i["z"]))
 
-    assert named(slope, L.sigmoid, inputs, "z", upstream=ones)[0] == "missing_upstream"
+    diagnosis = diagnose(slope, L.sigmoid, inputs, wrt="z", upstream=ones)
+    assert labels(diagnosis)[0] == "missing_upstream"
+    assert [n.label for n in diagnosis.notes] == ["other_values"]
     monkeypatch.setattr(experiments, "counterexample", lambda case: None)
     assert diagnose(slope, L.sigmoid, inputs, wrt="z", upstream=ones).ok
 
@@ -178,3 +186,130 @@ def test_says_both_where_nothing_tells_them_apart():
     assert found[:2] == ["double_counted", "stale_gradient"]
     text = str(diagnose(twice, L.linear, inputs, wrt="W", upstream=upstream))
     assert "The same numbers could also come from" in text
+
+
+def test_what_is_nearly_right_is_not_named(monkeypatch):
+    inputs = L.inputs_of(L.linear)
+    upstream = upstream_for(L.linear, inputs)
+    right = inputs["X"].T @ upstream
+    noise = torch.randn(right.shape, generator=torch.Generator().manual_seed(1)).to(right)
+    for size in (1e-5, 1e-4, 1e-3):
+        diagnosis = diagnose(
+            right * (1 + size * noise), L.linear, inputs, wrt="W", upstream=upstream
+        )
+        assert labels(diagnosis) == ["unexplained"]
+        assert "off by at most" in str(diagnosis)
+    monkeypatch.setattr(search, "SHARE", 1e9)  # as if to lie near the right one explained it
+    assert named(right * (1 + 1e-4 * noise), L.linear, inputs, "W", upstream=upstream) != [
+        "unexplained"
+    ]
+
+
+def test_a_left_out_eps_is_named():
+    def no_eps(i, g):
+        c = i["x"] - i["x"].mean(-1, keepdim=True)
+        r = c.square().mean(-1, keepdim=True).rsqrt()
+        h, d = c * r, g * i["gamma"]
+        return r * (d - d.mean(-1, keepdim=True) - h * (d * h).mean(-1, keepdim=True))
+
+    inputs = L.inputs_of(L.layer_norm)
+    diagnosis = diagnose(no_eps, L.layer_norm, inputs, wrt="x")
+    assert labels(diagnosis)[0] == "other_variant"
+    assert "eps" in str(diagnosis)
+
+
+def recurrent(x, W):
+    for _ in range(3):
+        x = torch.tanh(x @ W)
+    return x
+
+
+def test_the_same_mistake_at_every_step_of_a_recurrence(monkeypatch):
+    def states(i):
+        out = [i["x"]]
+        for _ in range(3):
+            out.append(torch.tanh(out[-1] @ i["W"]))
+        return out
+
+    def untransposed(i, g):
+        for h in states(i)[:0:-1]:
+            g = (g * (1 - h**2)) @ i["W"]
+        return g
+
+    def last_state(i, g):
+        for _ in range(3):
+            g = (g * (1 - states(i)[-1] ** 2)) @ i["W"].T
+        return g
+
+    inputs = {"x": L.normal(5, 4), "W": L.normal(4, 4)}
+    assert named(untransposed, recurrent, inputs, "x")[0] == "transposed_operand"
+    assert named(last_state, recurrent, inputs, "x")[0] == "wrong_operand"
+    monkeypatch.setattr(candidates.Enumeration, "_at_all", lambda self, found: found[0])
+    monkeypatch.setattr(candidates.repeated, "shifted", lambda enumeration: iter(()))
+    assert named(untransposed, recurrent, inputs, "x") == ["unexplained"]
+    assert named(last_state, recurrent, inputs, "x") == ["unexplained"]
+
+
+def test_solves_for_another_constant(monkeypatch):
+    def forward(x):
+        return torch.tanh(0.7 * x) + 0.3 * x**2
+
+    def backward(i, g):
+        return g * (0.6 * (1 - torch.tanh(0.6 * i["x"]) ** 2) + 0.6 * i["x"])
+
+    inputs = {"x": L.normal(5, 4)}
+    diagnosis = diagnose(backward, forward, inputs, wrt="x")
+    assert labels(diagnosis)[0] == "wrong_scale_factor"
+    assert "0.7" in str(diagnosis)
+    assert "0.6" in str(diagnosis)
+    monkeypatch.setattr(search, "other_constants", lambda *arguments: [])
+    assert named(backward, forward, inputs, "x") == ["unexplained"]
+
+
+def test_names_a_factor_besides_the_mistake():
+    inputs = L.inputs_of(L.softmax)
+
+    def diagonal(i, g):
+        p = torch.softmax(i["z"], -1)
+        return 0.7 * g * p * (1 - p)
+
+    text = str(diagnose(diagonal, L.softmax, inputs, wrt="z"))
+    assert "missing_cross_terms" in text
+    assert "0.7" in text
+
+
+def test_large_data_are_searched_on_a_smaller_draw(monkeypatch):
+    inputs = {"X": torch.randn(40, 600), "W": torch.randn(600, 10), "b": torch.zeros(10)}
+
+    def mean(i, g):
+        return i["X"].T @ g / len(g)
+
+    assert named(mean, L.linear, inputs, "W")[0] == "extra_mean"
+    sizes = []
+    of = search.explanations
+    monkeypatch.setattr(
+        experiments,
+        "explanations",
+        lambda u, *rest: sizes.append(u.numel()) or of(u, *rest),
+    )
+    diagnose(mean, L.linear, inputs, wrt="W")
+    assert sizes[0] < sizes[1] == 6000
+
+
+def test_says_which_output_is_judged():
+    x = L.normal(4)
+    diagnosis = diagnose(lambda i, g: g, lambda x: (2 * x, x), {"x": x}, wrt="x")
+    assert diagnosis.ok
+    assert [n.label for n in diagnosis.notes] == ["last_output"]
+
+
+def test_a_mistake_has_the_same_source_at_sizes_whose_numbers_are_written_otherwise():
+    def sources(rows, columns):  # 1/sqrt(3), 1/3 and 0.2, 0.5
+        x = torch.randn(rows, columns, dtype=torch.float64)
+        forward = lambda x: torch.tanh(x / columns**0.5) * (1 / columns)
+        upstream = torch.ones_like(x)
+        right = intake.right_gradient(forward, {"x": x}, "x", upstream)
+        problem = search.Problem(forward, {"x": x}, "x", upstream, right)
+        return {c.source for c in problem._planted() if c.label == "missing_scale_factor"}
+
+    assert sources(6, 3) == sources(6, 5) == sources(7, 4) != set()

@@ -24,6 +24,8 @@ from proofread.gradients.rules.core import (
     unbroadcast,
 )
 
+QUOTIENT = "For a / b, the gradient of b holds -a / b²."
+
 
 @rule("view", "cast")
 def _view(p, step, out, g):
@@ -92,7 +94,22 @@ def _div(p, step, out, g):
     if isinstance(b, Ref):
         top = mul(p, g, out, "operand")
         inverse = _inverse(p, b)
-        product = mul(p, mul(p, top, inverse, "operand"), -1, "sign")
+        squared = mul(
+            p,
+            *(top, inverse, "operand"),
+            alternatives=(
+                Alternative(
+                    "wrong_power", "the divisor of {site} is not squared", lambda g, f: g, QUOTIENT
+                ),
+                Alternative(
+                    "wrong_power",
+                    "the divisor of {site} is cubed",
+                    lambda g, f: g * f * f,
+                    QUOTIENT,
+                ),
+            ),
+        )
+        product = mul(p, squared, -1, "sign")
         found.append((b, unbroadcast(p, product, b)))
     return found
 
@@ -230,6 +247,12 @@ def _pick(p, step, out, g):
             ),
         )
     ]
+
+
+@rule("unpadded")
+def _unpadded(p, step, out, g):
+    """The value as it is; but the row for padding gets no gradient."""
+    return [(step.arguments[0], mul(p, g, step.arguments[1], "mask"))]
 
 
 @rule("cat")

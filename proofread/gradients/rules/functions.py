@@ -195,6 +195,7 @@ def unary_gradient(p: Program, name: str, z: Ref, y: Ref, g: Ref, spec: Unary | 
         y,
         alternatives=tuple(alternatives),
         called=f"{name}'",
+        from_output=spec.from_output,
     )
     p.call(local, f"{spelled(name)}'", z)
     return mul(p, g, local, "activation_mask" if name == "relu" else "local", called=name)

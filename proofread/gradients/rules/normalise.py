@@ -32,32 +32,41 @@ def _normalise(p, step, out, g):
 @rule("standardise")
 def _standardise(p, step, out, g):
     """(x - mean) / sqrt(var + eps), by a mean and a variance that are given."""
-    x, _, var = step.arguments
-    axes, eps = step.details["axes"], step.details["eps"]
+    scaled = standardise_gradient(p, *step.arguments, g, step.details["axes"], step.details["eps"])
+    rest = by_autograd(p, step, out, g)
+    return [(step.arguments[0], scaled), *[pair for pair in rest if pair[0] != step.arguments[0]]]
+
+
+def standardise_gradient(p: Program, x, mean, var, g, axes, eps) -> Ref:
+    """g / std: what is given does not depend on x."""
+
+    def in_training(g, hat, r):
+        return r * (g - g.mean(axes, keepdim=True) - hat * (g * hat).mean(axes, keepdim=True))
 
     def by_its_own(g, scale):
         c = p[x] - p[x].mean(axes, keepdim=True)
         r = torch.rsqrt(c.square().mean(axes, keepdim=True) + eps)
-        hat = c * r
-        return r * (g - g.mean(axes, keepdim=True) - hat * (g * hat).mean(axes, keepdim=True))
+        return in_training(g, c * r, r)
 
+    def by_the_given(g, scale):
+        return in_training(g, (p[x] - p[mean]) * scale, scale)
+
+    what = (
+        "this differentiates the statistics of the batch too, as in training; "
+        "{site} takes those it is given"
+    )
     scale = p.emit("rstd", lambda v: torch.rsqrt(v + eps), var, called="1/std")
     p.steps[scale.i].name = "1/std"
-    scaled = p.emit(
+    return p.emit(
         "mul",
         lambda a, b: a * b,
         *(g, scale),
         role="operand",
         alternatives=(
-            Alternative(
-                "other_variant",
-                "this differentiates the statistics of the batch too, as in training; "
-                "{site} takes those it is given",
-                by_its_own,
-            ),
+            Alternative("other_variant", what, by_its_own),
+            Alternative("other_variant", what, by_the_given),
         ),
     )
-    return [(x, scaled), *[pair for pair in by_autograd(p, step, out, g) if pair[0] != x]]
 
 
 @dataclass(frozen=True)
@@ -77,7 +86,7 @@ def normalise_gradient(
     """r (dn - <dn> - xhat <dn xhat>), in the steps of that formula."""
     axes, centred, count, divisor = form.axes, form.centred, form.count, form.divisor
     inner = total(p, mul(p, g, xhat, "inner"), axes, True, "stat")
-    inner = mul(p, inner, 1 / divisor, "count", count=divisor)
+    inner = mul(p, inner, 1 / divisor, "count", count=divisor, bessel=True)
     product = mul(p, xhat, inner, "stat_product")
     if centred:
         average = mul(p, total(p, g, axes, True, "stat"), 1 / count, "count", count=count)
@@ -139,6 +148,17 @@ def normalise_gradient(
             lambda g, m, t, i, a, r: g - m - t / 2,
         ),
     ]
+    for other in _other_counts(p.shape(x), count):
+        said = f"divide by {other}, and must divide by {count}"
+        if other == 1:
+            said = f"are sums, not divided by {count}"
+        alternatives.append(
+            Alternative(
+                "wrong_mean_count" if other > 1 else "missing_mean",
+                f"the averages in the gradient of {{site}} {said}",
+                lambda g, m, t, i, a, r, o=other: g - (m + t) * (count / o),
+            )
+        )
     for other in other_axes(axes, p[x].dim()):
         alternatives += _over_other_axes(other, axes, centred)
     if centred:
@@ -249,13 +269,25 @@ def _other_variance(form: Normalisation) -> list[Alternative]:
     biased = form.divisor == form.count
     share = form.divisor / (form.count - 1 if biased else form.count)
 
+    def scale_of(r):
+        return torch.rsqrt((r**-2 - form.eps) * share + form.eps)
+
     def rule(d, r, g, t):
-        scale = torch.rsqrt((r**-2 - form.eps) * share + form.eps)
-        return (d + t - t * share * (scale / r) ** 2) * scale
+        return (d + t - t * share * (scale_of(r) / r) ** 2) * scale_of(r)
+
+    def mixed(d, r, g, t):
+        return (d + t - t * (scale_of(r) / r) ** 2) * scale_of(r)
 
     variance, other = ("unbiased", "biased") if biased else ("biased", "unbiased")
     what = f"this is the gradient for the {variance} variance, and {{site}} has the {other} one"
-    return [Alternative("other_variant", what, rule)]
+    said = f"the {variance} variance is taken, in the rule for the {other} one of {{site}}"
+    return [Alternative("other_variant", what, rule), Alternative("other_variant", said, mixed)]
+
+
+def _other_counts(shape: tuple[int, ...], count: int) -> list[int]:
+    """Return every number of entries along some axes, but the right one; 1 for a sum."""
+    sets = [c for n in range(len(shape) + 1) for c in itertools.combinations(shape, n)]
+    return sorted({math.prod(c) for c in sets} - {count})
 
 
 def _power(k: int) -> str:
