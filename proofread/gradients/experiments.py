@@ -17,7 +17,7 @@ from proofread.gradients.values import Finding
 
 if TYPE_CHECKING:
     from proofread.gradients.intake import Case
-    from proofread.gradients.program import Program
+    from proofread.gradients.program import Program, Ref
 
 DRAWS = 2
 LOOSE = 2e-3  # an eps left out, or a constant with few digits, besides the mistake
@@ -213,18 +213,30 @@ def _kinks(traced: Program) -> Iterator[tuple[Tensor, str]]:
             continue
         source = step.operands()[0]
         x, name = traced[source], traced.describe(source)
+        given = _seen_through_views(traced, source)
         bent = step.kind == "unary" and step.details["called"] in ("relu", "abs", "relu6")
         if bent or step.kind == "condition":
-            yield x == 0, f"{name} is exactly 0"
+            yield (x == 0).reshape(given), f"{name} is exactly 0"
         elif step.details.get("ties") is not None:
-            yield step.details["ties"], f"{name} has the largest value of a window twice"
+            yield (
+                step.details["ties"].reshape(given),
+                f"{name} has the largest value of a window twice",
+            )
         elif step.kind == "extreme":
             axes, largest = step.details["axes"], traced.values[i]
             if not step.details["keep"]:
                 for axis in axes:
                     largest = largest.unsqueeze(axis)
             hits = x == largest
-            yield hits & (hits.sum(axes, keepdim=True) > 1), f"{name} has its extreme twice"
+            twice = hits & (hits.sum(axes, keepdim=True) > 1)
+            yield twice.reshape(given), f"{name} has its extreme twice"
+
+
+def _seen_through_views(traced: Program, source: Ref) -> tuple[int, ...]:
+    """Return the shape of the value of which this one is a view: its entries are the same."""
+    while traced.steps[source.i].kind == "view":
+        source = traced.steps[source.i].operands()[0]
+    return traced.shape(source)
 
 
 def behaviour(case: Case, trial: Trial) -> list[Finding]:

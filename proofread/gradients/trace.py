@@ -754,9 +754,7 @@ def _convolution(p, args, kwargs, result):
 
 @lowers("max_pool2d_with_indices", "max_pool3d_with_indices")
 def _max_pool(p, args, kwargs, result):
-    lead = result[1].dim() - (2 if "2d" in kwargs["name"] else 3)
-
-    chosen = result[1]
+    chosen, lead = result[1], result[1].dim() - len(args[1])
 
     def pick(x):
         return x.flatten(lead).gather(-1, chosen.flatten(lead)).reshape(chosen.shape)

@@ -178,3 +178,18 @@ def test_the_largest_twice_in_a_window_is_a_convention(settings):
         lambda i, u: 2 * to_all(i, u), lambda x: F.max_pool2d(x, *settings), {"x": untied}, wrt="x"
     )
     assert not doubled.ok
+
+
+def test_a_tie_in_one_dimension_goes_to_the_last_by_convention():
+    x = torch.tensor([[1.0, 3, 3, 2, 2, 1, 5, 4, 5]], dtype=torch.float64)
+
+    def to_the_last(i, u):
+        rows = i["x"].unflatten(1, (-1, 3))
+        last = 2 - rows.flip(-1).argmax(-1, keepdim=True)
+        return torch.zeros_like(rows).scatter(-1, last, u[..., None]).flatten(1)
+
+    diagnosis = diagnose(
+        to_the_last, lambda x: F.max_pool1d(x[:, None], 3)[:, 0], {"x": x}, wrt="x"
+    )
+    assert diagnosis.ok
+    assert [n.label for n in diagnosis.notes] == ["tie_convention"]
