@@ -125,13 +125,16 @@ def build_with_mathjax(folder: Path) -> Path:
     overrides, site = folder / "overrides", folder / "with_mathjax"
     shutil.copytree(ROOT / "overrides", overrides)
     template = (overrides / "main.html").read_text(encoding="utf-8")
-    without_font = re.sub(r"\n.*\n.*rel=\"preload\".*", "", template)
+    without_font = re.sub(r"\n.*rel=\"preload\".*", "", template)
     (overrides / "main.html").write_text(without_font, encoding="utf-8")
     text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     changed = (
         re.sub(r"\nwatch: .*|\n  - extensions.mathml(?=\n)", "", text)
         .replace("custom_dir: overrides", f"custom_dir: {overrides}")
-        .replace("extra_javascript: [", "extra_javascript: [mathjax.js, es5/tex-mml-chtml.js, ")
+        .replace(
+            "extra_javascript:\n",
+            "extra_javascript:\n  - mathjax.js\n  - es5/tex-mml-chtml.js\n",
+        )
     )
     settings = folder / "mkdocs.yml"
     settings.write_text(f"docs_dir: {ROOT / 'docs'}\n{changed}", encoding="utf-8")

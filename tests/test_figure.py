@@ -196,6 +196,7 @@ def test_letters_are_their_own_and_a_transpose_is_no_name(page):
                 <code class="highlight"><span>T</span><span>X</span><span>.</span><span>T</span><span>J</span>
                 <span>w</span><span>t</span></code>`;
             document.body.append(box);
+            box.find();
             return [...box.querySelectorAll(".highlight [data-name]")].map(e => e.textContent);
         }"""
     )

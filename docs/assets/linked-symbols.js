@@ -4,6 +4,26 @@ customElements.get("linked-symbols") ||
     "linked-symbols",
     class extends HTMLElement {
       connectedCallback() {
+        if (this.status) return;
+        this.tabIndex = 0;
+        this.setAttribute("role", "group");
+        this.setAttribute("aria-label", "Formula and code. The arrow keys walk through the symbols.");
+        this.status = document.createElement("span");
+        this.status.className = "status";
+        this.status.textContent = "← → symbols";
+        this.status.setAttribute("aria-live", "polite");
+        this.append(this.status);
+        this.addEventListener("pointerover", (event) =>
+          this.point((this.find(), event.target.closest("[data-name]")?.dataset.name)),
+        );
+        // A finger that is lifted has not left.
+        this.addEventListener("pointerleave", (event) => event.pointerType === "touch" || this.point());
+        this.addEventListener("focusout", (event) => this.contains(event.relatedTarget) || this.point());
+        this.addEventListener("keydown", (event) => event.target === this && this.walk(event));
+      }
+
+      // Not while the page loads: there are many, and few are pointed at.
+      find() {
         if (this.places) return;
         this.places = new Map();
         const folded = new Map(); // the code's `x` is a row of `X`
@@ -23,24 +43,10 @@ customElements.get("linked-symbols") ||
           const transpose = text === "T" && token.previousSibling?.textContent === ".";
           if (name && !transpose) add(name, token);
         }
-        this.tabIndex = 0;
-        this.setAttribute("role", "group");
-        this.setAttribute("aria-label", "Formula and code. The arrow keys walk through the symbols.");
-        this.status = document.createElement("span");
-        this.status.className = "status";
-        this.status.textContent = "← → symbols";
-        this.status.setAttribute("aria-live", "polite");
-        this.append(this.status);
-        this.addEventListener("pointerover", (event) =>
-          this.point(event.target.closest("[data-name]")?.dataset.name),
-        );
-        // A finger that is lifted has not left.
-        this.addEventListener("pointerleave", (event) => event.pointerType === "touch" || this.point());
-        this.addEventListener("focusout", (event) => this.contains(event.relatedTarget) || this.point());
-        this.addEventListener("keydown", (event) => event.target === this && this.walk(event));
       }
 
       walk(event) {
+        this.find();
         const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1, Escape: 0 }[event.key];
         if (step === undefined) return;
         event.preventDefault();
@@ -64,6 +70,7 @@ customElements.get("linked-symbols") ||
       light(hues) {
         for (const place of this.lit ?? []) place.classList.remove("lit", "hue-0", "hue-1", "hue-2", "hue-3");
         this.lit = [];
+        if (Object.keys(hues).length) this.find();
         for (const [name, hue] of Object.entries(hues))
           for (const place of this.places.get(name) ?? []) {
             place.classList.add("lit", hue);

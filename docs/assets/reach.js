@@ -2,14 +2,17 @@
    see to it themselves, Safari does not. The theme does it for code, but not on touch screens. */
 const WIDE = "div.arithmatex, .md-typeset pre > code, .md-typeset__scrollwrap";
 
-function reach(box) {
-  const wide = box.scrollWidth > box.clientWidth;
-  if (wide === box.hasAttribute("tabindex")) return;
-  if (wide) box.tabIndex = 0;
-  else box.removeAttribute("tabindex");
+/* All are measured before any is changed, or each would be laid out anew. */
+function reach(boxes) {
+  const wide = boxes.map((box) => box.scrollWidth > box.clientWidth);
+  boxes.forEach((box, n) => {
+    if (wide[n] === box.hasAttribute("tabindex")) return;
+    if (wide[n]) box.tabIndex = 0;
+    else box.removeAttribute("tabindex");
+  });
 }
 
-const sizes = new ResizeObserver((entries) => entries.forEach(({ target }) => reach(target)));
+const sizes = new ResizeObserver((entries) => reach(entries.map(({ target }) => target)));
 
 function look(element) {
   element.querySelectorAll(WIDE).forEach((box) => sizes.observe(box));
@@ -22,7 +25,7 @@ function look(element) {
 new MutationObserver((records) => {
   for (const { type, target } of records) {
     if (type === "childList") look(target);
-    else if (target.matches(WIDE)) reach(target);
+    else if (target.matches(WIDE)) reach([target]);
   }
 }).observe(document.documentElement, {
   childList: true,
@@ -32,6 +35,6 @@ new MutationObserver((records) => {
 look(document);
 /* An equation far from the screen is not laid out, and so not known to be wide. */
 document.addEventListener("contentvisibilityautostatechange", ({ target }) => {
-  if (target.matches(WIDE)) reach(target);
+  if (target.matches(WIDE)) reach([target]);
 });
-document.fonts.ready.then(() => document.querySelectorAll(WIDE).forEach(reach));
+document.fonts.ready.then(() => reach([...document.querySelectorAll(WIDE)]));
