@@ -143,6 +143,7 @@ def test_without_a_script(browser, address):
     page = context.new_page()
     page.goto(address + LINEAR)
     figure = page.locator("cell-figure").first
+    figure.scroll_into_view_if_needed()
     assert figure.locator("table").count() == 3 and figure.locator("table").first.is_visible()
     assert figure.locator(".said").inner_text() == "dJ_dW[1,1] = 2·1 + 4·2 + 6·0 = 10"
     assert figure.locator("td.lit").all_inner_texts() == ["2", "4", "6", "1", "2", "0", "10"]
