@@ -47,4 +47,5 @@ def test_builds_are_the_same(tmp_path):
         assert sorted(again) == sorted(first)
         assert [name for name in first if first[name] != again[name]] == []
     assert len(first) > 50
+    assert "assets/cards/derivations/linear.png" in first
     assert b"<loc>https://example.org/gradients/derivations/linear/</loc>" in first["sitemap.xml"]
