@@ -1,5 +1,6 @@
 """What other sites show beside a link to a page: a card for each, with the page's own result."""
 
+import doctest
 import os
 import subprocess
 import sys
@@ -82,6 +83,10 @@ def test_what_does_not_fit_is_refused(changes, reason):
     given = {"title": "A", "description": "B.", "latex": "a = b", "code": "b"} | changes
     with pytest.raises(cards.Misfit, match=reason):
         cards.draw(cards.Card(SITE, **given))
+
+
+def test_the_examples_hold():
+    assert doctest.testmod(cards) == (0, 3)
 
 
 SMALL = """\
