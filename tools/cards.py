@@ -164,11 +164,11 @@ class Sheet:
         return lines
 
     def png(self) -> bytes:
-        """Return the picture, in a palette of its colours, without a date."""
+        """Return the picture, without a date or the name of a program."""
         self.canvas.draw()
         picture = Image.frombuffer("RGBA", (WIDTH, HEIGHT), self.canvas.buffer_rgba())
         file = BytesIO()
-        picture.convert("RGB").quantize(96).save(file, "PNG")
+        picture.convert("RGB").save(file, "PNG")
         return file.getvalue()
 
 
@@ -202,16 +202,15 @@ def draw(card: Card) -> bytes:
 def result(sheet: Sheet, card: Card, middle: float) -> None:
     """Set the formula and, in a box at its right, the code, as large as there is room."""
     inside = 30
-    for percent in range(100, 51, -4):
-        formula = sheet.formula(LEFT, middle, card.latex, 72 * percent / 100)
-        code = sheet.text(0, 0, card.code, MONO, 38 * percent / 100, va="center")
-        reach, width = sheet.width(formula), sheet.width(code) + 2 * inside
-        if reach + 50 + width <= RIGHT - LEFT:
-            break
-        formula.remove()
-        code.remove()
-    else:
+    formula = sheet.formula(LEFT, middle, card.latex, 72)
+    code = sheet.text(0, 0, card.code, MONO, 38, va="center")
+    room = RIGHT - LEFT - 50 - 2 * inside
+    share = min(1, 0.98 * room / (sheet.width(formula) + sheet.width(code)))
+    if share < 0.5:
         raise Misfit("the formula is too wide to stand beside its code")
+    formula.set_fontsize(72 * share)
+    code.set_fontsize(38 * share)
+    reach, width = sheet.width(formula), sheet.width(code) + 2 * inside
     left = LEFT + reach + min(90, RIGHT - LEFT - reach - width)
     sheet.box(left, middle - 46, width, 92)
     code.set_position((left + inside, HEIGHT - middle - 2))
