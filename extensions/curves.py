@@ -10,7 +10,7 @@ Where a figure has small numbers, they are those of a doctest, taken from its li
 import doctest
 import sys
 from collections.abc import Callable
-from xml.etree.ElementTree import Element, SubElement
+from xml.etree.ElementTree import Element
 
 import torch
 from pymdownx.blocks import BlocksExtension
@@ -18,7 +18,7 @@ from pymdownx.blocks.block import Block
 from torch import Tensor
 
 from extensions.evidence import load
-from extensions.svg import Axis, Plot, Point, show
+from extensions.svg import Axis, Plot, Point, figure, number
 
 Figure = tuple[list[Plot], str]
 
@@ -102,8 +102,8 @@ def mse() -> Figure:
     plot.line(tangent(here, loss(here), slope, 1.8), "second")
     plot.dot(here, loss(here), "second")
     plot.dot(target, loss(target))
-    plot.text(here, loss(here), f"dJ_dA[0, 0] = {show(slope)}", "second end", (-8, -8))
-    plot.text(target, loss(target), f"Y[0, 0] = {show(target)}", "first end", (-2, 19))
+    plot.text(here, loss(here), f"dJ_dA[0, 0] = {number(slope)}", "second end", (-8, -8))
+    plot.text(target, loss(target), f"Y[0, 0] = {number(target)}", "first end", (-2, 19))
     return [plot], (
         "The loss of the example in grad_A while one output moves and the others stay. The slope of the "
         "tangent is the entry that grad_A returns."
@@ -160,7 +160,7 @@ def weight() -> Figure:
     )
     first.line(tangent(one.here, one.loss(one.here), slope, 0.5), "second")
     first.dot(one.here, one.loss(one.here), "second")
-    first.text(one.here, one.loss(one.here), f"dJ_dW[0, 0] = {show(slope)}", "second", (-40, 26))
+    first.text(one.here, one.loss(one.here), f"dJ_dW[0, 0] = {number(slope)}", "second", (-40, 26))
 
     second = one.plot(
         "Steps down the loss",
@@ -237,11 +237,7 @@ class CurveBlock(Block):
         if self.argument not in FIGURES:
             raise ValueError(f"curve | {self.argument}: there are {', '.join(FIGURES)}")
         plots, caption = FIGURES[self.argument]()
-        figure = SubElement(parent, "figure", {"class": "curves"})
-        for plot in plots:
-            figure.append(plot.element())
-        SubElement(figure, "figcaption").text = caption
-        return figure
+        return figure(parent, plots, caption)
 
 
 class CurvesExtension(BlocksExtension):

@@ -7,7 +7,6 @@ shows one of the parts below, from the files that `benchmarks/machines.py` and
 `benchmarks/failures.py` wrote.
 """
 
-import math
 from collections.abc import Callable
 from xml.etree.ElementTree import Element, SubElement
 
@@ -17,6 +16,7 @@ from pymdownx.blocks.block import Block
 
 from extensions import report
 from extensions.measured import read, table, version
+from extensions.svg import Axis, Plot, factor, figure
 
 
 def milliseconds(time: dict) -> str:
@@ -179,64 +179,46 @@ def stopped(parent: Element) -> None:
     transcript(parent, asleep["said"], caption)
 
 
-WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 680, 320, 68, 14, 140, 56
-
-
 def speedup(parent: Element) -> None:
     """Draw how many times faster two threads and two processes are, by rows."""
     result = read("machines")
-    rows = [int(count) for count in result["batches"]]
-    lines = {"2 threads": "threads_over_one", "2 processes": "processes_over_one"}
-    low, high = 1 / 16, 4
-
-    def x(count: float) -> float:
-        share = math.log(count / rows[0]) / math.log(rows[-1] / rows[0])
-        return LEFT + share * (WIDTH - LEFT - RIGHT)
-
-    def y(ratio: float) -> float:
-        share = math.log(ratio / low) / math.log(high / low)
-        return HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)
-
-    figure = SubElement(parent, "figure", {"class": "speedup"})
-    drawing = SubElement(
-        figure,
-        "svg",
-        {
-            "viewBox": f"0 0 {WIDTH} {HEIGHT}",
-            "role": "img",
-            "aria-label": "How many times faster than one thread two threads and two processes "
-            "are, by the rows of the batch; the table has the numbers.",
-        },
+    batches = {int(rows): batch for rows, batch in result["batches"].items()}
+    few, many = min(batches), max(batches)
+    spreads = {
+        name: {rows: batch[key] for rows, batch in batches.items()}
+        for name, key in {
+            "2 threads": "threads_over_one",
+            "2 processes": "processes_over_one",
+        }.items()
+    }
+    ends = (
+        f"{name}: {line[few]['median']:.2f} at {few:,} rows and {line[many]['median']:.2f} at {many:,}"
+        for name, line in spreads.items()
     )
-
-    def line(kind: str, *points: tuple[float, float]) -> None:
-        path = " ".join(f"{a:.1f},{b:.1f}" for a, b in points)
-        SubElement(drawing, "polyline", {"class": kind, "points": path})
-
-    def text(content: str, a: float, b: float, anchor: str, kind: str = "") -> None:
-        place = {"x": f"{a:.1f}", "y": f"{b:.1f}", "text-anchor": anchor, "class": kind}
-        SubElement(drawing, "text", place).text = content
-
-    for ratio in (1 / 16, 1 / 4, 1, 4):
-        line("even" if ratio == 1 else "grid", (LEFT, y(ratio)), (WIDTH - RIGHT, y(ratio)))
-        label = f"{ratio:g}" if ratio >= 1 else f"1/{1 / ratio:g}"
-        text(f"{label} ×", LEFT - 8, y(ratio) + 4, "end")
-    for count in rows:
-        text(f"{count:,}", x(count), HEIGHT - BOTTOM + 22, "middle")
-    text("rows of the batch", (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, "middle")
-    for name, key in lines.items():
-        kind = key.partition("_")[0]
-        batches = result["batches"].values()
-        for count, batch in zip(rows, batches, strict=True):
-            spread = batch[key]
-            line(f"{kind} range", (x(count), y(spread["low"])), (x(count), y(spread["high"])))
-        middle = [batch[key]["median"] for batch in batches]
-        line(kind, *((x(count), y(ratio)) for count, ratio in zip(rows, middle, strict=True)))
-        text(name, WIDTH - RIGHT + 10, y(middle[-1]) + 4, "start", kind)
-    SubElement(figure, "figcaption").text = (
-        "How many times faster than 1 process with 1 thread; the bars are quartiles. "
-        + machine(result)
+    x = Axis(few / 1.3, many * 1.3, "rows of the batch", log=True, marks=tuple(batches))
+    lowest = min(spread["low"] for line in spreads.values() for spread in line.values())
+    y = Axis(
+        min(1 / 16, lowest / 1.2),
+        4,
+        "times as fast",
+        log=True,
+        write=factor,
+        marks=(1 / 16, 1 / 4, 1, 4),
     )
+    plot = Plot(
+        x,
+        y,
+        title="How many times faster than one thread",
+        description=f"{'; '.join(ends)}. The table has the other numbers.",
+        series={"2 processes": "first", "2 threads": "third"},
+    )
+    plot.line([(x.low, 1), (x.high, 1)], "rule")
+    for name, line in spreads.items():
+        for rows, spread in line.items():
+            plot.bar(rows, spread["low"], spread["high"], plot.series[name])
+        plot.measured(name, [(rows, spread["median"]) for rows, spread in line.items()])
+    caption = "How many times faster than 1 process with 1 thread; the bars are quartiles. "
+    figure(parent, [plot], caption + machine(result))
 
 
 PARTS: dict[str, Callable[[Element], None]] = {

@@ -43,7 +43,8 @@ from xml.etree.ElementTree import Element, SubElement
 from pymdownx.blocks import BlocksExtension
 from pymdownx.blocks.block import Block
 
-from extensions import plots
+from extensions import svg
+from extensions.svg import Axis, Plot, figure, megabytes, rounded
 
 RESULTS = Path("benchmarks/results")
 
@@ -209,14 +210,6 @@ class RoundingBlock(Block):
         return table(parent, ["Form", "dJ/dW", "dJ/db", "dJ/dX"], rows, caption)
 
 
-def figure(parent: Element, caption: str) -> tuple[Element, Element]:
-    """Append a figure of pictures; return it and the box that the pictures go into."""
-    whole = SubElement(parent, "figure", {"class": "measured plots"})
-    box = SubElement(whole, "div", {"class": "chart-row"})
-    SubElement(whole, "figcaption").text = caption
-    return whole, box
-
-
 # One form for each way to work; the rest would lie on them.
 ON_THE_ROOFLINE = {
     "ladder": (
@@ -248,34 +241,37 @@ class RooflineBlock(Block):
                 step = result["steps"][name]
                 intensity = step["operations"] / step["bytes"]
                 speed = step["operations"] / step["seconds"]["median"] / 1e9
-                points.append(
-                    (
-                        name + outputs,
-                        (intensity, speed),
-                        "of-autograd" if name == "autograd" else "of-hand",
-                    )
-                )
+                points.append((name + outputs, (intensity, speed), STROKES.get(name, "first")))
         result = read("ladder")
         copy, product = (result["probes"][n]["median"] for n in ("copy X", "product"))
         bandwidth = 2 * result["batch_bytes"] / copy / 1e9
         peak = result["product_operations"] / product / 1e9
+        lows, highs = zip(*(point for _, point, _ in points), strict=True)
+        x = Axis(0.05, max(lows) * 4, "operations for each byte moved", log=True)
+        y = Axis(min(highs) / 2, peak * 3, "billion operations a second", log=True)
+        slowest, fastest = (end(points, key=lambda p: p[1][1]) for end in (min, max))
+        plot = Plot(
+            x,
+            y,
+            title="Roofline of the forms: speed over arithmetic intensity",
+            description=f"A roof that rises and then runs flat, and {len(points)} forms below it. The slowest "
+            f"is {slowest[0]}, with {rounded(slowest[1][1])} billion operations a second, and the fastest "
+            f"{fastest[0]}, with {rounded(fastest[1][1])}.",
+            height=300,
+        )
+        plot.line([(x.low, x.low * bandwidth), (peak / bandwidth, peak), (x.high, peak)], "rule")
+        plot.named(points)
         caption = (
             "Each point is a form. The roof is this machine: left of the corner the memory limits, at "
             f"{bandwidth:.0f} GB/s as measured by copying X; right of it the multipliers, at {peak:.0f} billion operations a "
             "second as measured by a product of two 2,048 × 2,048 matrices. Without a note, M = 1."
         )
-        whole, box = figure(parent, caption)
-        lows, highs = zip(*(point for _, point, _ in points), strict=True)
-        x = plots.Axis("operations for each byte moved", 0.05, max(lows) * 4, plots.number)
-        y = plots.Axis("billion operations a second", min(highs) / 2, peak * 3, plots.number)
-        plot = plots.Plot(box, "Roofline of the forms: speed over arithmetic intensity", x, y)
-        corner = peak / bandwidth
-        plot.line([(x.low, x.low * bandwidth), (corner, peak), (x.high, peak)])
-        plot.named(points)
-        return whole
+        return figure(parent, [plot], caption)
 
 
 AXES = {"N": "rows N", "D": "features D", "M": "outputs M"}
+# Each form has one stroke in all plots; what is drawn first lies below.
+STROKES = {"best form": "first", "two matmuls": "second", "autograd": "third", "copy of X": "faint"}
 
 
 class GrowthBlock(Block):
@@ -291,40 +287,49 @@ class GrowthBlock(Block):
         points = result["sweeps"][self.argument]
         axis = "NDM".index(self.argument)
         along = [point["shape"][axis] for point in points]
+        x = Axis.around(along, AXES[self.argument])
+        plots = []
+        # What is below a few pages cannot be told from nothing.
+        for name, key, label, write, least in (
+            ("Time", "seconds", "one pass", svg.seconds, 0),
+            ("Memory", "peak_bytes", "peak memory", megabytes, 5e4),
+        ):
+            lines = {
+                form: [
+                    (size, value)
+                    for size, point in zip(along, points, strict=True)
+                    if (value := median(point[key][form])) and value > least
+                ]
+                for form in STROKES
+                if form in points[0][key]
+            }
+            y = Axis.around([v for line in lines.values() for _, v in line], label, write)
+            spans = (
+                f"{form} from {write(line[0][1])} to {write(line[-1][1])}"
+                for form, line in lines.items()
+            )
+            plot = Plot(
+                x,
+                y,
+                title=f"{name} over {x.label}",
+                description=f"From {along[0]:,} to {along[-1]:,}: {'; '.join(spans)}.",
+                series={form: STROKES[form] for form in lines},
+            )
+            for form, line in lines.items():
+                plot.measured(form, line)
+            plots.append(plot)
         fixed = ", ".join(
             f"{name} = {points[0]['shape'][i]:,}" for i, name in enumerate("NDM") if i != axis
         )
-        whole, box = figure(
-            parent,
+        caption = (
             f"{fixed}. float32. Medians of {result['rounds']} rounds, in which all forms take turns. Memory is the "
-            f"peak on top of the data. {place(result)}",
+            f"peak on top of the data. {place(result)}"
         )
-        x = plots.Axis(AXES[self.argument], *plots.around(along), plots.number)
-        # What is below a few pages cannot be told from nothing.
-        for name, key, label, write, least in (
-            ("Time", "seconds", "one pass", plots.seconds, 0),
-            ("Memory", "peak_bytes", "peak memory", plots.megabytes, 5e4),
-        ):
-            series = list(points[0][key])
-            values = {
-                form: [
-                    (size, value["median"] if key == "seconds" else value)
-                    for size, value in zip(
-                        along, (point[key][form] for point in points), strict=True
-                    )
-                ]
-                for form in series
-            }
-            values = {
-                form: [p for p in line if p[1] and p[1] > least] for form, line in values.items()
-            }
-            y = plots.Axis(
-                label, *plots.around([v for line in values.values() for _, v in line]), write
-            )
-            plot = plots.Plot(box, f"{name} over {x.label}: {', '.join(series)}", x, y, series)
-            for index, form in enumerate(series):
-                plot.line(values[form], index)
-        return whole
+        return figure(parent, plots, caption)
+
+
+def median(value: dict[str, float] | float | None) -> float | None:
+    return value["median"] if isinstance(value, dict) else value
 
 
 class MutationsBlock(Block):

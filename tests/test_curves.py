@@ -2,14 +2,13 @@
 
 import inspect
 import re
-from xml.etree.ElementTree import fromstring, tostring
+from xml.etree.ElementTree import tostring
 
 import markdown
 import pytest
 import torch
 
 from extensions import curves
-from extensions.svg import Axis, Plot
 from tests.checks import ROOT
 
 
@@ -23,20 +22,10 @@ def test_every_figure_is_on_a_page():
     assert set(re.findall(r"^/// curve \| (\w+)$", pages, re.MULTILINE)) == set(curves.FIGURES)
 
 
-def test_figures_have_names_and_are_small(figures):
-    ids = []
+def test_figures_have_captions_and_are_small(figures):
     for plots, caption in figures.values():
         assert caption.endswith(".")
-        for plot in plots:
-            text = tostring(plot.element(), encoding="unicode")
-            assert len(text) < 5000
-            svg = fromstring(text)
-            assert svg.get("role") == "img"
-            named = [svg.find(tag) for tag in ("title", "desc")]
-            assert svg.get("aria-labelledby").split() == [element.get("id") for element in named]
-            assert all(element.text for element in named)
-            ids += [element.get("id") for element in named]
-    assert len(set(ids)) == len(ids) > 10
+        assert all(len(tostring(plot.element())) < 5000 for plot in plots)
 
 
 def test_figures_are_the_same_each_time(figures):
@@ -44,17 +33,6 @@ def test_figures_are_the_same_each_time(figures):
         again, caption_again = curves.FIGURES[name]()
         assert caption == caption_again
         assert [tostring(p.element()) for p in plots] == [tostring(p.element()) for p in again]
-
-
-def test_everything_is_drawn_inside_of_its_axes(figures):
-    for plots, _ in figures.values():
-        for plot in plots:
-            numbers = [
-                tuple(map(float, point.split(",")))
-                for line in plot.element().iter("polyline")
-                for point in line.get("points").split()
-            ]
-            assert all(0 <= x <= 360 and 0 <= y <= 256 for x, y in numbers)
 
 
 def ends(plot, kind, number=0):
@@ -116,19 +94,6 @@ def test_the_numbers_are_those_of_the_doctest():
     data = curves.data_of(module.grad_A)
     assert list(data) == ["A", "Y"]
     assert str(data["A"][0, 0].int().item()) in inspect.getdoc(module.grad_A)
-
-
-@pytest.mark.parametrize("axis", [(1, 1, False), (2, 1, False), (0, 1, True)])
-def test_an_axis_without_a_range_is_refused(axis):
-    low, high, log = axis
-    with pytest.raises(ValueError, match="axis"):
-        Axis(low, high, "J", log=log)
-
-
-def test_a_logarithmic_axis_spaces_powers_evenly():
-    plot = Plot(Axis(1, 1000, "N", log=True), Axis(0, 1, "J"), title="Powers", description="None.")
-    places = [plot.at(10.0**power, 0)[0] for power in range(4)]
-    assert places[1] - places[0] == pytest.approx(places[3] - places[2])
 
 
 def test_an_unknown_figure_is_refused():

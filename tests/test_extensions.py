@@ -1,13 +1,11 @@
 """What the extensions do with pages that are not as they should be."""
 
-import itertools
 import logging
-from xml.etree.ElementTree import Element
 
 import markdown
 import pytest
 
-from extensions import diagnosis, evidence, mathml, plots, proofs, report
+from extensions import diagnosis, evidence, mathml, proofs, report
 from extensions.mathml import to_mathml
 
 EXTENSIONS = [
@@ -156,52 +154,6 @@ def test_sizes_have_a_form():
     assert diagnosis.sizes_from("N=5 M=1") == {"N": 5, "M": 1}
     with pytest.raises(ValueError, match="the form is N=5 M=1"):
         diagnosis.sizes_from("N: 5")
-
-
-def measured(block):
-    return markdown.markdown(f"/// {block}\n///\n", extensions=["extensions.measured"])
-
-
-@pytest.mark.parametrize("axis", ["N", "D", "M"])
-def test_growth_draws_each_form_in_time_and_memory(axis):
-    html = measured(f"growth | {axis}")
-    assert html.count("<svg") == 2
-    assert html.count('<path class="series-1"') == 4  # a line and its key, twice
-    assert html.count('<circle class="series-4"') == 11  # the copy: in time alone
-    assert "two matmuls" in html and "copy of X" in html and "NaN" not in html.replace("nan", "NaN")
-
-
-def test_growth_over_nothing_is_refused():
-    with pytest.raises(ValueError, match="growth needs one of N, D, M: 'Q'"):
-        measured("growth | Q")
-
-
-def test_the_roofline_names_its_points_inside_the_picture():
-    html = measured("roofline")
-    assert "one pass, C++" in html and "autograd, M = 512" in html
-    assert html.count("<circle") == 12
-    assert 'class="roof"' in html
-
-
-def test_points_of_a_plot_lie_where_their_numbers_say():
-    root = Element("div")
-    x, y = (plots.Axis(label, 1, 100, plots.number) for label in ("x", "y"))
-    plot = plots.Plot(root, "test", x, y)
-    left, low = plot.at((1, 1))
-    right, high = plot.at((100, 100))
-    assert plot.at((10, 10)) == ((left + right) / 2, (low + high) / 2)
-    assert 0 < left < right < plots.WIDTH and 0 < high < low < plots.HEIGHT
-
-
-def test_names_in_a_plot_do_not_lie_on_each_other():
-    root = Element("div")
-    x, y = (plots.Axis(label, 1, 100, plots.number) for label in ("x", "y"))
-    plot = plots.Plot(root, "test", x, y)
-    before = len(plot.svg.findall("text"))
-    plot.named([(name, (10, 10), "of-hand") for name in ("one", "two", "three")])
-    baselines = sorted(float(text.get("y")) for text in plot.svg.findall("text")[before:])
-    assert len(baselines) == 3
-    assert min(b - a for a, b in itertools.pairwise(baselines)) >= plots.LINE - 2
 
 
 def test_a_formula_that_waits_takes_about_its_height():
