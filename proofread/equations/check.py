@@ -17,8 +17,9 @@ from pathlib import Path
 
 import torch
 
-from .declare import CONVENTIONS, Declarations, read_declarations
+from .declare import CONVENTIONS, Declarations
 from .documents import Document, Found, find, read_document, split_front_matter
+from .front_matter import read_declarations
 from .parse import normal
 from .problem import BadDeclaration, TooLong, Unreadable
 from .verdict import RANK, SECONDS, Chain, Equality, Page

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 
 from . import meaning as m
-from .declare import World
+from .drawing import World
 from .outcome import Equality
 from .patterns import EQUAL, ORDER
 from .problem import Undefined, Unreadable

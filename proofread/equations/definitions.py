@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from .declare import Declarations, World, name_key
+from .declare import Declarations
+from .drawing import World
 from .evaluate import Evaluator, Layout
 from .parse import parse_atom
 from .patterns import EQUAL, index_nodes
 from .problem import BadDeclaration, Unreadable
 from .reading import Reader
+from .spelling import name_key
 from .tree import Name, Node, Rel, Scripted, walk
 from .value import Value, spread
 

@@ -10,7 +10,7 @@ import torch
 
 from . import functions, value
 from . import meaning as m
-from .declare import World, _float64
+from .drawing import World, float64
 from .problem import TooLong, Undefined, Unreadable
 from .value import Value, elementwise, lift, multiply, scalar, spread, transpose
 
@@ -407,7 +407,7 @@ class Evaluator:
         idx = value.union(*args)
         if len(args) > 1:
             return self._over_indices(act, args)
-        with _float64():
+        with float64():
             data = self._guard(act, node.function, args[0].data)
         return Value(data, idx, row=args[0].row and data.dim() - len(idx) == 1)
 
@@ -442,7 +442,7 @@ class Evaluator:
         sizes = [self._known(dim, args) for dim in idx]
         full = [spread(arg, idx, sizes) for arg in args]
         flat = [data.reshape(-1, *data.shape[len(idx) :]) for data in full]
-        with _float64():
+        with float64():
             made = [
                 self._guard(act, "the function", *(data[at] for data in flat))
                 for at in range(math.prod(sizes))
@@ -462,7 +462,7 @@ class Evaluator:
         if len(args) != 1:
             raise Undefined("a prime is read on functions of one argument")
         at = args[0].data
-        with torch.enable_grad(), _float64():
+        with torch.enable_grad(), float64():
             point = at if at.requires_grad else at.detach().requires_grad_()
             point = point * 1.0
             slope = self._guard(act, "the function", point)

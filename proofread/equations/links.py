@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from . import meaning as m
 from .compare import Link, compare
-from .declare import Declarations, World
+from .declare import Declarations
+from .drawing import World
 from .evaluate import Evaluator, Layout
 from .explain import settle, vacuous
 from .outcome import fail, refuse

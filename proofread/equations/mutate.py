@@ -15,8 +15,10 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from .check import Formula, _with_orders, one_thread
-from .declare import Declarations, World, draw, read_declarations
+from .declare import Declarations
 from .documents import Found, read_document
+from .drawing import World, draw
+from .front_matter import read_declarations
 from .parse import parse
 from .patterns import DIVIDE, HADAMARD, ORDER, is_dots
 from .problem import BadDeclaration, Unreadable

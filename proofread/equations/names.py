@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from . import functions
 from . import meaning as m
-from .declare import Declarations, bare, squeeze
+from .declare import Declarations
 from .patterns import (
     HADAMARD,
     HIDDEN,
@@ -24,6 +24,7 @@ from .patterns import (
     without,
 )
 from .problem import Unreadable
+from .spelling import bare, squeeze
 from .tree import (
     Add,
     Brace,

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from . import meaning as m
-from .declare import bare
 from .problem import Unreadable
+from .spelling import bare
 from .tree import (
     Add,
     Brace,

@@ -13,7 +13,6 @@ from dataclasses import replace
 
 from . import ellipsis, functions
 from . import meaning as m
-from .declare import squeeze
 from .names import Names
 from .patterns import (
     DIVIDE,
@@ -47,6 +46,7 @@ from .patterns import (
     without_ornaments,
 )
 from .problem import Unreadable
+from .spelling import squeeze
 from .tree import (
     Add,
     Big,

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from . import meaning as m
 from .compare import Link
 from .conventions import Conventions
-from .declare import Declarations, World
+from .declare import Declarations
 from .definitions import define, defined_name
+from .drawing import World
 from .evaluate import Layout
 from .links import Runner
 from .outcome import RANK, Chain, Equality, refuse, refused
