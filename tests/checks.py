@@ -4,6 +4,8 @@ import importlib
 import importlib.util
 import inspect
 import os
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -29,6 +31,29 @@ DEVICES = {
     "desk": {"viewport": {"width": 1280, "height": 844}},
     "phone": {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True},
 }
+
+# Where a fork publishes the site, and what its workflow knows; the time stands for its commit's.
+HERE = "https://gradients.example/site/"
+PUBLISHED = {
+    "SITE_URL": HERE,
+    "REPO_URL": "https://github.com/someone/gradients",
+    "OFFLINE_COPY": "offline.zip",
+    "SOURCE_DATE_EPOCH": "1700000000",
+}
+
+
+def build(folder: Path, source: Path = ROOT, **environment: str) -> Path:
+    """Build the site with these settings, strictly; return the folder."""
+    run = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", folder],
+        check=False,
+        cwd=source,
+        env=os.environ | {"NO_MKDOCS_2_WARNING": "1", "PYTHONPATH": str(source)} | environment,
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, f"mkdocs build --strict failed:\n{run.stderr[-4000:]}"
+    return folder
 
 
 def module_of(layer: str) -> ModuleType:

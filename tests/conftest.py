@@ -2,8 +2,6 @@
 
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -13,11 +11,11 @@ from filelock import FileLock
 from playwright.sync_api import sync_playwright
 
 from benchmarks.server import serve
+from tests.checks import PUBLISHED, build
 
 # The tensors are tiny, and the other core has tests of its own.
 torch.set_num_threads(1)
 
-ROOT = Path(__file__).parent.parent
 # Built with an address of its own: instant navigation falls back to full loads at any other.
 ADDRESS = "http://gradients.localhost/"
 CHROMIUM = (
@@ -34,28 +32,35 @@ FLAGS = [
 ]
 
 
+def built(factory: pytest.TempPathFactory, name: str, **environment: str) -> Path:
+    """Return the folder of a build; the first worker that gets here makes it for both."""
+    shared = factory.getbasetemp()
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        shared = shared.parent
+    folder, log = shared / name, shared / f"{name}.log"
+    with FileLock(shared / f"{name}.lock"):
+        if not log.exists():
+            try:
+                build(folder, **environment)
+            except AssertionError as problem:
+                log.write_text(str(problem))
+            else:
+                log.touch()
+    if problem := log.read_text():
+        pytest.fail(problem, pytrace=False)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def site(tmp_path_factory) -> Path:
     """Return the folder of a strict build. A build that warns fails every test that asks for it."""
-    shared = tmp_path_factory.getbasetemp()
-    if os.environ.get("PYTEST_XDIST_WORKER"):
-        shared = shared.parent
-    folder, log = shared / "site", shared / "site.log"
-    # The first worker that gets here builds; the other waits, and finds it built.
-    with FileLock(shared / "site.lock"):
-        if not log.exists():
-            build = subprocess.run(
-                [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", folder],
-                check=False,
-                cwd=ROOT,
-                env=os.environ | {"NO_MKDOCS_2_WARNING": "1", "SITE_URL": ADDRESS},
-                capture_output=True,
-                text=True,
-            )
-            log.write_text("" if build.returncode == 0 else build.stderr[-4000:])
-    if problem := log.read_text():
-        pytest.fail(f"mkdocs build --strict failed:\n{problem}", pytrace=False)
-    return folder
+    return built(tmp_path_factory, "site", SITE_URL=ADDRESS)
+
+
+@pytest.fixture(scope="session")
+def published(tmp_path_factory, site) -> Path:
+    """Return the site as a fork publishes it, built with the verdicts that `site` has kept."""
+    return built(tmp_path_factory, "published", PYTHONHASHSEED="1", **PUBLISHED)
 
 
 @pytest.fixture(scope="session")

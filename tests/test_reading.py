@@ -3,10 +3,7 @@
 import itertools
 import json
 import mimetypes
-import os
 import re
-import subprocess
-import sys
 from html import unescape
 from urllib.parse import urljoin, urlsplit
 
@@ -15,10 +12,9 @@ import pytest
 import yaml
 
 from proofread.signatures import gradients_of
-from tests.checks import ROOT, module_of, paths
+from tests.checks import HERE, ROOT, build, module_of, paths
 
 DERIVATIONS = sorted((ROOT / "docs/derivations").glob("*.md"))
-HERE = "https://gradients.example/site/"
 # The page that holds all others, and is itself in no list.
 EVERYTHING = "everything/"
 
@@ -218,25 +214,6 @@ def test_paper_is_white_and_cuts_nothing(browser, address, path):
     assert cut == []
     assert page.pdf(format="A4").startswith(b"%PDF")
     context.close()
-
-
-def build(folder, **environment):
-    """Build the site with settings of the publishing workflow."""
-    run = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", folder],
-        check=False, cwd=ROOT, capture_output=True, text=True,
-        env=os.environ | {"NO_MKDOCS_2_WARNING": "1"} | environment,
-    )  # fmt: skip
-    assert run.returncode == 0, run.stderr[-3000:]
-    return folder
-
-
-@pytest.fixture(scope="module")
-def published(tmp_path_factory):
-    """Return the site as a fork publishes it."""
-    repository = "https://github.com/someone/gradients"
-    settings = {"SITE_URL": HERE, "REPO_URL": repository, "OFFLINE_COPY": "offline.zip"}
-    return build(tmp_path_factory.mktemp("published"), **settings)
 
 
 def host(context, folder):
