@@ -33,8 +33,8 @@ new MutationObserver((records) => {
   attributeFilter: ["tabindex"],
 });
 look(document);
-/* An equation far from the screen is not laid out, and so not known to be wide. */
-document.addEventListener("contentvisibilityautostatechange", ({ target }) => {
-  if (target.matches(WIDE)) reach([target]);
+/* What is far from the screen is not laid out, and so not known to be wide. */
+document.addEventListener("contentvisibilityautostatechange", ({ target, skipped }) => {
+  if (!skipped && target.matches(WIDE)) reach([target]);
 });
 document.fonts.ready.then(() => reach([...document.querySelectorAll(WIDE)]));
