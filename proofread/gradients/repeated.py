@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
+from proofread.gradients.candidates import Candidate, Enumeration
 from proofread.gradients.program import Program, Ref, Step, resolve
-
-if TYPE_CHECKING:
-    from proofread.gradients.candidates import Candidate, Enumeration
 
 RANK = 42
 MOST = 12  # reads of one kind; more are the layers of a network rather than a loop

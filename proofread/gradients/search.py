@@ -12,11 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from proofread.gradients import backward_mistakes, forward_mistakes, values  # noqa: F401
-from proofread.gradients.backward_mistakes import is_skip, skip_said, through_said
+from proofread.gradients import values
 from proofread.gradients.candidates import Candidate, Enumeration
 from proofread.gradients.compare import fit, ratio, relative_error, same
 from proofread.gradients.constants import other_constants
+from proofread.gradients.enumeration import every_mistake
+from proofread.gradients.planted.paths import is_skip, skip_said, through_said
 from proofread.gradients.program import Program, Ref, resolve
 from proofread.gradients.recognise import textbook_rules
 from proofread.gradients.rules import Underivable, differentiate
@@ -77,7 +78,7 @@ class Problem:
 
     def _planted(self) -> Iterator[Candidate]:
         for tag, program in self.programs:
-            yield from Enumeration(program, tag, self.sizes).all()
+            yield from every_mistake(Enumeration(program, tag, self.sizes))
 
     def pools(self) -> Iterator[tuple[float, list[_Pool]]]:
         """Yield every planted mistake that changes the gradient, the most telling first.

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from proofread import diagnose
-from proofread.gradients import candidates, experiments, intake, search
+from proofread.gradients import enumeration, experiments, intake, search
 from tests.gradients import layers as L
 from tests.gradients.tables import labels, upstream_for
 from tests.gradients.wrong import Accumulating
@@ -164,7 +164,7 @@ def test_other_forwards_name_what_no_backward_step_does(monkeypatch):
 
     inputs = L.inputs_of(L.causal_attention)
     assert named(unmasked, L.causal_attention, inputs, "V")[0] == "missing_mask"
-    monkeypatch.setattr(candidates, "FORWARDS", {})
+    monkeypatch.setattr(enumeration, "FORWARDS", {})
     assert named(unmasked, L.causal_attention, inputs, "V") == ["unexplained"]
 
 
@@ -244,8 +244,8 @@ def test_the_same_mistake_at_every_step_of_a_recurrence(monkeypatch):
     inputs = {"x": L.normal(5, 4), "W": L.normal(4, 4)}
     assert named(untransposed, recurrent, inputs, "x")[0] == "transposed_operand"
     assert named(last_state, recurrent, inputs, "x")[0] == "wrong_operand"
-    monkeypatch.setattr(candidates.Enumeration, "_at_all", lambda self, found: found[0])
-    monkeypatch.setattr(candidates.repeated, "shifted", lambda enumeration: iter(()))
+    monkeypatch.setattr(enumeration, "_at_all", lambda e, found: found[0])
+    monkeypatch.setattr(enumeration.repeated, "shifted", lambda e: iter(()))
     assert named(untransposed, recurrent, inputs, "x") == ["unexplained"]
     assert named(last_state, recurrent, inputs, "x") == ["unexplained"]
 

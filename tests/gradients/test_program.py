@@ -5,6 +5,7 @@ import torch
 
 from proofread import diagnose
 from proofread.gradients.candidates import Enumeration
+from proofread.gradients.enumeration import every_mistake
 from proofread.gradients.search import Problem
 from proofread.gradients.trace import Untraceable, trace
 from tests.gradients import fifth, fourth, layers, third  # noqa: F401 - add their layers to the others
@@ -72,7 +73,7 @@ def test_a_changed_step_leaves_the_program_as_it_was():
     problem = problem_of(layers.mlp, "W1")
     (_, program), *_ = problem.programs
     before = program[program.result].clone()
-    for candidate in Enumeration(program, "", problem.sizes).all():
+    for candidate in every_mistake(Enumeration(program, "", problem.sizes)):
         candidate.gradient()
     assert torch.equal(program[program.result], before)
     assert torch.equal(program.run({program.wrt.i: lambda values: values[program.wrt.i]}), before)

@@ -1,0 +1,121 @@
+"""Another factor, divisor or exponent in the forward."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from proofread.gradients.candidates import (
+    COUNTERFACTUAL,
+    FORWARDS,
+    SWAP,
+    Candidate,
+    Enumeration,
+    plants,
+    shaped,
+)
+from proofread.gradients.naming import number
+from proofread.gradients.planted.factors import is_statistic
+from proofread.gradients.program import Ref, Step, resolve
+
+
+@plants("mul", into=FORWARDS)
+def _forward_mul(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
+    for position, factor in enumerate(step.arguments):
+        other = step.arguments[1 - position]
+        if not isinstance(other, Ref) or (isinstance(factor, Ref) and e.active >> factor.i & 1):
+            continue
+        whole = isinstance(factor, Ref) and e.p[factor].numel() > 1
+        if whole and not e.active >> other.i & 1 and e.p.shape(factor) == e.p.shape(other):
+            continue  # a swap of what the backward reads
+        kept = 1 - position
+        label = "missing_mask" if whole and _is_mask(e.p[factor]) else "missing_scale_factor"
+        statistic = whole and is_statistic(e.p, factor)
+        if factor == -1:
+            label = "sign_error"
+        named = e.name(factor) if isinstance(factor, Ref) else e.p.number(factor)
+        said = f"the factor {named} of {e.p.describe(Ref(i))}"
+        yield e.rescaled(
+            i,
+            label,
+            f"a minus is lost in {e.p.describe(Ref(i))}" if factor == -1 else f"{said} is left out",
+            _rank_of_left_out(e, i),
+            lambda a, b, k=kept: shaped((a, b)[k], (a, b)[1 - k]),
+            factor,
+            lambda f: 1.0,
+        )
+        yield e.rescaled(
+            i,
+            "wrong_power" if statistic else "wrong_scale_factor",
+            f"your gradient divides by {said}, and must multiply by it",
+            COUNTERFACTUAL + 2,
+            lambda a, b, k=kept: (a, b)[k] / (a, b)[1 - k],
+            factor,
+            lambda f: 1 / f,
+        )
+        yield e.rescaled(
+            i,
+            "wrong_power" if statistic else "applied_twice",
+            f"{said} is there twice",
+            COUNTERFACTUAL + 2,
+            lambda a, b, k=kept: (a, b)[k] * (a, b)[1 - k] ** 2,
+            factor,
+            lambda f: f * f,
+        )
+
+
+@plants("div", into=FORWARDS)
+def _forward_div(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
+    divisor = step.arguments[1]
+    if isinstance(divisor, Ref) and e.active >> divisor.i & 1:
+        return
+    named = e.name(divisor) if isinstance(divisor, Ref) else e.p.number(divisor)
+    said = f"the divisor {named} of {e.p.describe(Ref(i))}"
+    multiplied = f"your gradient multiplies by {said}, and must divide by it"
+    statistic = isinstance(divisor, Ref) and is_statistic(e.p, divisor)
+    label = "wrong_power" if statistic else "wrong_scale_factor"
+    plans = (
+        ("missing_scale_factor", f"{said} is left out", lambda b: b * 0 + 1.0),
+        (label, multiplied, lambda b: b),
+        (label, f"{said} is there twice", lambda b: 1 / b**2),
+        (label, f"the root of {said} stands in its place", lambda b: abs(b) ** -0.5),
+    )
+    for label, what, scale in plans:
+        rank = _rank_of_left_out(e, i) if label == "missing_scale_factor" else COUNTERFACTUAL
+        candidate = e.instead(i, label, what, rank, lambda a, b, s=scale: a * s(b))
+        for j in sorted(e.used):
+            step = e.p.steps[j]
+            if step.about == i and step.kind == "mul" and step.role in ("const", "count"):
+
+                def change(values, step=step, scale=scale):
+                    g, f = (resolve(a, values) for a in step.arguments)
+                    return g * scale(1 / f)
+
+                candidate.changes[j] = change
+        yield candidate
+
+
+def _rank_of_left_out(e: Enumeration, i: int) -> int:
+    """Of a value that is only read, to take what it is made of is to take a wrong operand."""
+    return COUNTERFACTUAL if e.active >> i & 1 else SWAP + 3
+
+
+def _is_mask(value: Tensor) -> bool:
+    return value.dtype == torch.bool or bool((value == 0).any())
+
+
+@plants("pow", into=FORWARDS)
+def _forward_pow(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
+    exponent = step.arguments[1]
+    if isinstance(exponent, int | float):
+        for other in (exponent - 1, exponent + 1, -exponent, 2 * exponent, exponent / 2):
+            yield e.instead(
+                i,
+                "wrong_power",
+                f"your gradient is that of the exponent {number(other)}, and {e.p.describe(Ref(i))} "
+                f"has {number(exponent)}",
+                COUNTERFACTUAL + 3,
+                lambda x, n, k=other: x**k,
+            )

@@ -1,0 +1,102 @@
+"""Losses, as the entries that they average."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+
+from proofread.gradients.lowerings.core import (
+    emit_bce,
+    emit_sum,
+    lowers,
+    mean_over,
+    minus,
+    opaque,
+    over,
+)
+from proofread.gradients.program import Program, Ref
+from proofread.gradients.unary import UNARY
+
+
+def _averaged(p: Program, losses: Ref, reduction: int) -> Ref:
+    axes = tuple(range(p[losses].dim()))
+    if reduction == 1:
+        return p.emit("mean", mean_over(axes, False), losses, axes=axes, keep=False)
+    return emit_sum(p, losses, axes, False) if reduction == 2 else losses
+
+
+@lowers("mse_loss")
+def _mse_loss(p, args, kwargs, result):
+    difference = p.emit("sub", minus, *args[:2])
+    squares = p.emit("pow", lambda x, n: x**n, difference, 2)
+    return _averaged(p, squares, args[2] if len(args) > 2 else 1)
+
+
+@lowers("binary_cross_entropy_with_logits")
+def _bce_with_logits(p, args, kwargs, result):
+    weighted = any(a is not None for a in args[2:4])
+    if weighted:
+        return opaque(p, args, kwargs, result)
+    return _averaged(p, emit_bce(p, args[0], args[1]), args[4] if len(args) > 4 else 1)
+
+
+@lowers("binary_cross_entropy")
+def _bce(p, args, kwargs, result):
+    if len(args) > 2 and args[2] is not None:
+        return opaque(p, args, kwargs, result)
+    losses = p.emit(
+        "bce_probability",
+        lambda q, y: F.binary_cross_entropy(q, y, reduction="none"),
+        *args[:2],
+        called="binary_cross_entropy",
+    )
+    return _averaged(p, losses, args[3] if len(args) > 3 else 1)
+
+
+@lowers("smooth_l1_loss", "huber_loss")
+def _huber(p, args, kwargs, result):
+    func = kwargs["func"]
+    rest = args[3:]
+    if rest and rest[0] != 1:
+        losses = p.emit(
+            "opaque", lambda a, b: func(a, b, 0, *rest), *args[:2], called=kwargs["name"]
+        )
+    else:
+        difference = p.emit("sub", minus, *args[:2])
+        losses = p.emit("unary", UNARY["huber"].function, difference, called="huber")
+        p.call(losses, kwargs["name"], *args[:2])
+    return _averaged(p, losses, args[2] if len(args) > 2 else 1)
+
+
+@lowers("nll_loss_forward", "nll_loss2d_forward", "nll_loss_nd")
+def _nll(p, args, kwargs, result):
+    log_p, targets, weight, reduction, ignored = args
+    if p[log_p].dim() != 2:
+        return opaque(p, args, kwargs, result)
+    picked = p.emit(
+        "pick",
+        lambda x, t: x.gather(1, t.clamp_min(0)[:, None])[:, 0],
+        log_p,
+        targets,
+        called="target",
+    )
+    loss = ("nll_loss", log_p, targets)
+    if p.steps[log_p.i].kind == "log_softmax":
+        loss = ("cross_entropy", *p.steps[log_p.i].operands(), targets)
+    losses = p.call(p.emit("mul", lambda a, b: a * b, picked, -1), *loss)
+    counted = None
+    if weight is not None:
+        counted = p.emit("pick", lambda w, t: w[t.clamp_min(0)], weight, targets, called="weight")
+    if bool((p[targets] == ignored).any()):
+        if counted is not None:
+            return opaque(p, args, kwargs, result)
+        valid = (p[targets] != ignored).to(p[log_p])
+        counted = p.leaf(valid, "the targets that count", "captured")
+    if counted is None:
+        return [p.call(_averaged(p, losses, reduction), *loss), None]
+    losses = p.call(p.emit("mul", lambda a, b: a * b, losses, counted), *loss)
+    if reduction == 0:
+        return [losses, None]
+    summed = p.call(emit_sum(p, losses, (0,), False), *loss)
+    if reduction == 1:
+        summed = p.emit("div", over, summed, emit_sum(p, counted, (0,), False))
+    return [p.call(summed, *loss), None]

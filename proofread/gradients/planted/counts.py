@@ -1,0 +1,65 @@
+"""Mistakes in a factor that is 1 over a count."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from proofread.gradients.candidates import (
+    LOCAL,
+    Candidate,
+    Enumeration,
+)
+from proofread.gradients.naming import number
+from proofread.gradients.program import Ref, Step
+
+
+def count_mistakes(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
+    factor = step.arguments[1]
+    if isinstance(factor, Ref):
+        factor = float(e.p[factor])
+    count = 1 / abs(factor)  # a sum of weights need not be whole
+    count = round(count) if abs(count - round(count)) < 1e-6 else count
+    site = e.site(i)
+    plain = e.p.steps[step.about].kind in ("mean", "sum", "div", "var", "mul")
+    plain = plain and step.about not in e.p.recognised
+    share = f"the 1/{number(count)} {'of' if plain else 'in one term of the gradient of'} {site}"
+    yield e.instead(i, "missing_mean", f"{share} is left out", LOCAL, lambda g, f: g)
+    yield e.instead(
+        i,
+        "extra_mean",
+        f"{share} is there twice",
+        LOCAL,
+        lambda g, f: g * f * abs(f),
+        ("applied_twice",),
+    )
+    sign = math.copysign(1, factor)
+    for other in sorted(e.sizes | {count - 1, count + 1, _root(count)}):
+        if other in (count, 1, count * count, 0):
+            continue
+        within = count % other == 0
+        label = "wrong_mean_count"
+        # 1/N twice, N a part of the count, is an average too many; N * C for N is a miscount.
+        beyond = other % count == 0 and other // count in e.sizes
+        repeated = beyond and count % (other // count) == 0
+        rank = LOCAL + (1 if within or beyond else 3)
+        also = ("missing_mean",) if within else ("extra_mean", "wrong_mean_count") if beyond else ()
+        if repeated:
+            label = "extra_mean"
+        elif step.details.get("bessel") and abs(other - count) == 1:
+            rank, also = LOCAL - 2, ("other_variant",)  # the other variance's count
+        yield e.instead(
+            i,
+            label,
+            f"your gradient divides by {other} where it must divide by {number(count)}, as "
+            f"{'' if plain else 'one average of '}{site} does",
+            rank,
+            lambda g, f, o=other: g * sign / o,
+            also,
+        )
+
+
+def _root(count: float) -> int:
+    """Return the side of a square window, or 0."""
+    side = math.isqrt(int(count))
+    return side if side * side == count else 0

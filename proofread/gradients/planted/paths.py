@@ -1,0 +1,154 @@
+"""Mistakes where paths meet: one is lost, counted twice or has the wrong sign."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from proofread.gradients.candidates import (
+    LOCAL,
+    Candidate,
+    Enumeration,
+    plants,
+)
+from proofread.gradients.program import Program, Ref, Step
+
+
+@plants("add")
+def _fork(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
+    """Two paths that meet: one is lost, counted twice or has the wrong sign."""
+    if step.role != "fork":
+        return
+    forked = step.details["forked"]
+    for position in (0, 1):
+        lost, kept = (step.arguments[position], step.arguments[1 - position])
+        label, what, also, hint = _path_label(e, forked, lost, kept)
+        yield e.instead(i, label, what, LOCAL, lambda a, b, k=1 - position: (a, b)[k], also, hint)
+
+
+def _path_label(e: Enumeration, forked: int, lost: Ref, kept: Ref) -> tuple[str, str, tuple, str]:
+    """Name a path that is left out, by where it leads."""
+    p = e.p
+    here = p.describe(Ref(forked))
+    through = through_said(p, lost)
+    about_lost, about_kept = p.steps[lost.i].about, p.steps[kept.i].about
+    what = f"the path from {here} through {through} is left out"
+    hint = ""
+    if about_lost == about_kept:
+        what = f"one of the two terms of the derivative of {through} is left out"
+    elif is_skip(p, forked, lost):
+        to = p.describe(Ref(p.gradient_of[lost.i]))
+        what = f"the direct path from {here} to {to}{skip_said(p, lost)} is left out"
+        hint = "A sum passes its gradient on unchanged, to each of its terms."
+    statistic = _statistic_on_path(p, forked, about_lost)
+    if statistic == "mean":
+        return "norm_mean_term_missing", what, ("missing_path",), hint
+    if statistic == "var":
+        return "norm_var_term_missing", what, ("missing_path", "norm_stats_detached"), hint
+    if about_lost == about_kept and _is_square(p.steps[about_lost]):
+        what = f"the factor 2 of the square of {here} is left out"
+        return "missing_scale_factor", what, ("missing_product_term", "missing_path"), ""
+    if _meet_in_product(e, about_lost, about_kept):
+        if _has_branch(e, forked, about_lost) and _has_branch(e, forked, about_kept):
+            return "missing_path", what, ("missing_product_term",), hint
+        return "missing_product_term", what, ("missing_path",), hint
+    if _is_target_path(p, lost):
+        hint = "The entry that the target picks moves the loss too: it needs a gradient of its own."
+        return "missing_target", what, ("missing_path",), hint
+    if about_lost == about_kept:  # a + a: the second use is written over the first
+        return "overwrite_not_accumulate", what, ("missing_path",), hint
+    return "missing_path", what, ("overwrite_not_accumulate",), hint
+
+
+def through_said(p: Program, part: Ref) -> str:
+    """Name the first value on a path that is more than a view of the one before."""
+    i = p.steps[part.i].about
+    while p.steps[i].kind in ("view", "expand", "cast"):
+        i = next(
+            (j for j in range(i + 1, p.output.i + 1) if Ref(i) in p.steps[j].operands()), p.output.i
+        )
+    return p.describe(Ref(i))
+
+
+def skip_said(p: Program, part: Ref) -> str:
+    return ", the skip," if p.steps[p.gradient_of[part.i]].kind == "add" else ""
+
+
+def is_skip(p: Program, forked: int, part: Ref) -> bool:
+    """Tell whether a gradient reaches a value straight from a sum that it is a term of."""
+    step = p.steps[p.gradient_of.get(part.i, forked)]
+    return step.kind in ("add", "sub") and Ref(forked) in step.operands()
+
+
+def _is_square(step: Step) -> bool:
+    return step.kind == "mul" and step.arguments[0] == step.arguments[1]
+
+
+def _meet_in_product(e: Enumeration, first: int, second: int) -> bool:
+    """Tell whether two paths meet in the two operands of a product or a quotient."""
+    if first == second:
+        return e.p.steps[first].kind in ("mul", "div")
+    reach = [e.p.dependents(1 << i) for i in (first, second)]
+    for i in range(min(first, second), e.p.output.i + 1):
+        if not (reach[0] >> i & 1 and reach[1] >> i & 1):
+            continue
+        return e.p.steps[i].kind in ("mul", "div")
+    return False
+
+
+def _has_branch(e: Enumeration, forked: int, about: int) -> bool:
+    """Tell whether a path starts with a matrix product: then it is a branch, with its weights."""
+    step = e.p.steps[about]
+    return step.kind == "mm" and Ref(forked) in step.operands()
+
+
+def _is_target_path(p: Program, lost: Ref) -> bool:
+    value, step = p[lost], p.steps[lost.i]
+    return bool(
+        step.kind == "scatter"
+        and (value == 0).any()
+        and p[p.output].dim() == 0
+        and _is_linear_after(p, step.about)
+    )
+
+
+def _is_linear_after(p: Program, i: int) -> bool:
+    """Tell whether a value only adds to the loss: a hinge has no target to subtract."""
+    reach = p.dependents(1 << i)
+    return all(
+        step.kind in ("add", "sub", "mul", "div", "sum", "mean", "view")
+        for step in p.steps[i + 1 : p.output.i + 1]
+        if step.needs & reach
+    )
+
+
+def _statistic_on_path(p: Program, source: int, first: int) -> str | None:
+    """Tell whether a path goes into the mean or the variance of a normalisation."""
+    step = p.steps[first]
+    if step.kind == "var":
+        return "var"
+    if step.kind == "mean":
+        return "mean" if _subtracted_from(p, first, source) else None
+    if step.kind == "sum" and _subtracted_from(p, first, source):
+        return "mean"
+    if step.kind == "pow" or (step.kind == "mul" and len(set(step.operands())) == 1):
+        after = [s for s in p.steps[first + 1 : p.output.i + 1] if Ref(first) in s.operands()]
+        if any(s.kind in ("mean", "sum") and s.details.get("axes") for s in after):
+            return "var" if _scales_back(p, first, source) else None
+    return None
+
+
+def _subtracted_from(p: Program, statistic: int, source: int) -> bool:
+    reach = p.dependents(1 << statistic)
+    return any(
+        s.kind == "sub" and Ref(source) in s.operands() and s.needs & reach
+        for s in p.steps[statistic + 1 : p.output.i + 1]
+    )
+
+
+def _scales_back(p: Program, statistic: int, source: int) -> bool:
+    reach = p.dependents(1 << statistic)
+    return any(
+        s.kind in ("mul", "div") and s.needs & reach and p.values[i].shape == p.values[source].shape
+        for i, s in enumerate(p.steps[: p.output.i + 1])
+        if i > statistic
+    )

@@ -1,0 +1,215 @@
+"""Mistakes in what a step of the backward reads: another gradient, another saved tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from proofread.gradients.candidates import (
+    LOCAL,
+    SWAP,
+    Candidate,
+    Enumeration,
+)
+from proofread.gradients.naming import spelled
+from proofread.gradients.planted.upstream import COLLAPSES
+from proofread.gradients.program import Ref, Step
+
+COLLAPSIBLE = ("mul", "mul3", "mm", "stat_mul", "conv_backward", "scatter", "vjp")
+
+
+def read_mistakes(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
+    """Each argument of a backward step, replaced by something of the same shape."""
+    for position, argument in enumerate(step.arguments):
+        if not isinstance(argument, Ref) or step.kind in ("places", "condition"):
+            continue
+        if e.carries >> argument.i & 1:
+            yield from _gradient_read(e, i, step, position, argument)
+        else:
+            yield from _saved_read(e, i, step, position, argument)
+
+
+def _gradient_read(e: Enumeration, i, step, position, argument) -> Iterator[Candidate]:
+    if step.kind in ("view", "permute", "spread", "fork_copy"):
+        return
+    here = e.site(i)
+    yield e.reading(
+        i,
+        position,
+        "missing_upstream",
+        f"the term of {here} is not multiplied by {e.name(argument)}",
+        LOCAL + 1,
+        lambda values: torch.ones_like(values[argument.i]),
+    )
+    value = e.p.values[argument.i]
+    level = bool((value == value.reshape(-1)[0]).all())  # such as 1/N for each entry
+    if step.kind in COLLAPSIBLE and not level:
+        for what, collapse in COLLAPSES:
+            yield e.reading(
+                i,
+                position,
+                "upstream_collapsed",
+                f"{what} of {e.name(argument)} stands in for all of it",
+                LOCAL + 9,
+                lambda values, f=collapse: f(values[argument.i]).expand_as(values[argument.i]),
+            )
+    shape = e.p.shape(argument)
+    for j in range(e.start, i):
+        if j == argument.i or not e.carries >> j & 1 or j not in e.used:
+            continue
+        if isinstance(e.p.values[j], Tensor) and e.p.shape(Ref(j)) == shape:
+            yield e.reading(
+                i,
+                position,
+                "missing_local_derivative",
+                f"the derivative of {e.site(argument.i)} is left out",
+                SWAP + 2,
+                lambda values, j=j: values[j],
+            )
+
+
+def _saved_read(e: Enumeration, i, step, position, argument) -> Iterator[Candidate]:
+    if e.p.values[argument.i].dim() == 0:
+        return
+    from_output = step.details.get("from_output") if position == 1 else None
+    shape = e.p.shape(argument)
+    named = e.name(argument)
+    for j, value in enumerate(e.p.values[: e.start + 1]):
+        if j == argument.i or not isinstance(value, Tensor) or tuple(value.shape) != shape:
+            continue
+        if not e.p.is_float(Ref(j)) or _is_derived_view(e, j, argument.i):
+            continue
+        label, rank = _swap_label(e, step, argument.i, j)
+        said = f"your gradient uses {e.name(Ref(j))} where {named} belongs"
+        hint = swap_hint(e, step, argument.i, j)
+        if from_output:  # the step itself is written for the input
+            change = lambda values, j=j: from_output(values[j])
+            yield e.plant(i, label, said, rank, change, hint=hint)
+            continue
+        yield e.reading(
+            i,
+            position,
+            label,
+            said,
+            rank,
+            lambda values, j=j, like=argument.i: values[j].to(values[like].dtype),
+            hint=hint,
+        )
+    if len(shape) >= 2 and shape[-1] == shape[-2] and step.kind in ("mul", "mul3"):
+        yield e.reading(
+            i,
+            position,
+            "transposed_operand",
+            f"the factor {named} is transposed, and must not be",
+            LOCAL,
+            lambda values: values[argument.i].mT,
+        )
+
+
+def _is_derived_view(e: Enumeration, j: int, i: int) -> bool:
+    step = e.p.steps[j]
+    return step.kind in ("view", "expand") and Ref(i) in step.operands()
+
+
+def _swap_label(e: Enumeration, step: Step, right: int, wrong: int) -> tuple[str, int]:
+    about = e.p.steps[step.about]
+    pair = {step.about, *(r.i for r in about.operands())}
+    if step.kind in ("local",) and {right, wrong} <= pair:
+        return "derivative_at_wrong_point", LOCAL
+    if step.kind == "local" and _is_read_alike(e, about, wrong):
+        return "wrong_operand", SWAP + 1  # of another layer
+    if step.kind == "local" or (step.kind == "mul" and step.role in ("inner",)):
+        return "derivative_at_wrong_point", SWAP + 1
+    if about.kind in ("softmax", "log_softmax", "pow", "unary") and {right, wrong} <= pair:
+        return "derivative_at_wrong_point", LOCAL
+    made_of = e.p.steps[right]
+    squashed = step.role == "target" and made_of.kind in ("softmax", "unary")
+    if squashed and Ref(wrong) in made_of.operands():
+        return "derivative_at_wrong_point", LOCAL
+    return "wrong_operand", SWAP
+
+
+def swap_hint(e: Enumeration, step: Step, right: int, wrong: int) -> str:
+    """Say where the right one of two tensors comes from."""
+    made_of = e.p.steps[right]
+    if made_of.kind == "unary" and Ref(wrong) in made_of.operands():
+        called = spelled(made_of.details["called"])
+        return f"The forward uses the output of {called} there, and not its input."
+    if e.p.steps[wrong].kind == "unary" and Ref(right) in e.p.steps[wrong].operands():
+        called = spelled(e.p.steps[wrong].details["called"])
+        return f"The forward uses the input of {called} there, and not its output."
+    kind = e.p.steps[step.about].kind
+    return {
+        "div": "For a / b, the gradient of a holds 1 / b, and the gradient of b holds -a / b².",
+        "mm": "For A @ B, the gradient of A holds B, and the gradient of B holds A.",
+        "mul": "For a * b, the gradient of a holds b, and the gradient of b holds a.",
+    }.get(kind, "")
+
+
+def _is_read_alike(e: Enumeration, about: Step, wrong: int) -> bool:
+    """Tell whether a value goes into, or comes out of, another step of the same function."""
+    called = about.details.get("called")
+    return any(
+        step is not about
+        and step.details.get("called") == called
+        and (i == wrong or Ref(wrong) in step.operands())
+        for i, step in enumerate(e.p.steps[: e.start])
+    )
+
+
+def saved_everywhere(e: Enumeration) -> Iterator[Candidate]:
+    """One saved tensor, replaced by another in every step of one rule or of the backward."""
+    reads: dict[int, list[tuple[int, int]]] = {}
+    for i in sorted(e.used):
+        step = e.p.steps[i]
+        if step.phase != "backward" or step.kind in ("upstream",):
+            continue
+        for position, argument in enumerate(step.arguments):
+            if isinstance(argument, Ref) and argument.i < e.start:
+                reads.setdefault(argument.i, []).append((i, position))
+    for right, places in reads.items():
+        if len({i for i, _ in places}) < 2 or not e.p.is_float(Ref(right)):
+            continue
+        shape = e.p.shape(Ref(right))
+        for j in range(e.start):
+            value = e.p.values[j]
+            if j == right or not isinstance(value, Tensor) or tuple(value.shape) != shape:
+                continue
+            if e.p.is_float(Ref(j)) and value.dim():
+                yield _replaced_everywhere(e, right, j, places)
+
+
+def _replaced_everywhere(e: Enumeration, right: int, wrong: int, places) -> Candidate:
+    steps = sorted({i for i, _ in places})
+    changes = {}
+    for i in steps:
+        step = e.p.steps[i]
+
+        def change(values, step=step):
+            kept = values[right]
+            values[right] = values[wrong]
+            try:
+                return step.run(values)
+            finally:
+                values[right] = kept
+
+        changes[i] = change
+    abouts = {e.p.steps[i].about for i in steps}
+    about = e.p.steps[min(abouts)]
+    pair = {min(abouts), *(r.i for r in about.operands())}
+    label = (
+        "derivative_at_wrong_point"
+        if len(abouts) == 1 and {right, wrong} <= pair and about.kind != "mm"
+        else "wrong_operand"
+    )
+    return Candidate(
+        label,
+        f"your gradient uses {e.name(Ref(wrong))} where {e.name(Ref(right))} belongs",
+        SWAP + 1,
+        (e.tag, "everywhere", right, wrong),
+        e.p,
+        changes,
+        hint=swap_hint(e, e.p.steps[min(steps)], right, wrong),
+    )
