@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from proofread.gradients.autograd import by_autograd_of
 from proofread.gradients.compare import same
-from proofread.gradients.program import Program, Ref
-from proofread.gradients.rules import Underivable, differentiate
+from proofread.gradients.program import Program, Ref, resolve
 from proofread.gradients.values import Finding
 
 if TYPE_CHECKING:
@@ -48,12 +47,16 @@ def _constants(traced: Program) -> list[tuple[int, int]]:
 def _solved(traced, i, position, u, problem, tolerance) -> float | None:
     """Return the constant with which the gradient is u, or None."""
     start = value = float(traced.steps[i].arguments[position])
+    misses: list[float] = []
     for _ in range(ROUNDS):
         gradient = _gradient(traced, i, position, value, problem.upstream)
         if gradient is None or gradient.shape != u.shape or not gradient.isfinite().all():
             return None
         if same(gradient, u, tolerance):
             return None if value == start else value
+        misses.append(float((u - gradient).square().sum()))
+        if len(misses) > 2 and misses[-1] > misses[-3] / 4:
+            return None  # it comes no nearer: no value of this constant explains the gradient
         width = 1e-4 * (abs(value) or abs(start))
         moved = _gradient(traced, i, position, value + width, problem.upstream)
         if moved is None or moved.shape != u.shape:
@@ -67,20 +70,16 @@ def _solved(traced, i, position, u, problem, tolerance) -> float | None:
 
 
 def _gradient(traced: Program, i: int, position: int, value: float, upstream: Tensor):
-    """Return the right gradient of the forward with another constant."""
-    p = traced.fork()
-    step = p.steps[i]
-    arguments = list(step.arguments)
-    arguments[position] = value
-    p.steps[i] = replace(step, arguments=tuple(arguments))
-    try:
-        for j in range(i, p.output.i + 1):
-            if j == i or p.steps[j].operands():
-                p.values[j] = p.steps[j].run(p.values)
-        program = differentiate(p, upstream)
-    except (Underivable, RuntimeError, IndexError, ValueError, TypeError):
-        return None
-    return program[program.result]
+    """Return the right gradient of the forward with another constant; None where it has none."""
+
+    def changed(values):
+        step = traced.steps[i]
+        arguments = [resolve(a, values) for a in step.arguments]
+        arguments[position] = value
+        return step.function(*arguments)
+
+    found = by_autograd_of(traced, [traced.wrt], upstream, {i: changed})
+    return found[0] if found else None
 
 
 def _named(traced: Program, i: int, position: int, value: float) -> Finding:

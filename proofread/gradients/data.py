@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
+SMALL = 4  # up to here a size stays where smaller data are drawn
 LARGEST = 100  # a larger size is drawn smaller: a mistake shows in a few rows
 
 
@@ -75,6 +77,13 @@ def _tiled(value: Tensor, shape: tuple[int, ...]) -> Tensor:
         index = torch.arange(size) % value.shape[axis]
         value = value.index_select(axis, index)
     return value.clone()
+
+
+def smaller_sizes(inputs: Mapping[str, Any]) -> dict[int, int]:
+    """Return sizes in which the same mistakes show: small ones stay, the others become distinct."""
+    sizes = {s for v in inputs.values() if isinstance(v, Tensor) for s in v.shape}
+    free = (k for k in itertools.count(SMALL) if k not in sizes)
+    return {size: next(free) for size in sorted(sizes) if size > SMALL}
 
 
 def other_sizes(inputs: Mapping[str, Any]) -> Iterator[dict[int, int]]:

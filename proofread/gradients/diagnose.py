@@ -60,7 +60,8 @@ def diagnose(
         verdict = _judge(case, case.trial(case.inputs, case.upstream))
     trial = verdict.trial
     right = trial.right
-    mistakes = said(verdict.findings, trial.problem.traced, wrt, tuple(right.shape))
+    program = trial.problem.traced if verdict.findings else None
+    mistakes = said(verdict.findings, program, wrt, tuple(right.shape))
     where = locate(trial.yours, right, trial.tolerance, wrt) if mistakes else ""
     return Diagnosis(
         ok=not mistakes,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from proofread.gradients.compare import ratio, same
-from proofread.gradients.data import entries, is_large, other_sizes, redraw
+from proofread.gradients.data import entries, is_large, other_sizes, redraw, smaller_sizes
 from proofread.gradients.search import Problem, explanations, ordered
 from proofread.gradients.values import Finding
 
@@ -51,10 +51,12 @@ def draw_upstream(case: Case, output: Tensor, seed: int) -> Tensor:
     return drawn.to(output.dtype)
 
 
-def fresh(case: Case, seed: int, resize: bool) -> Iterator[Trial]:
-    """Yield trials on other data: other values, and other sizes where the code takes them."""
+def fresh(
+    case: Case, seed: int, resizings: Iterable[Mapping[int, int]] | None = None
+) -> Iterator[Trial]:
+    """Yield trials on other data: other values, and those of the other sizes that the code takes."""
     large = is_large(case.inputs)
-    choices = other_sizes(case.inputs) if resize or large else ({},)
+    choices = resizings or (other_sizes(case.inputs) if large else ({},))
     # In float64 no rounding can be taken for a mistake; but not every code takes it.
     for sizes, dtype in itertools.product(choices, (torch.float64, None)):
         inputs = redraw(case.inputs, seed, sizes, dtype)
@@ -143,10 +145,11 @@ def _smaller(case: Case, trial: Trial) -> Trial | None:
     """Return a trial on much smaller data, where the search is quick; None where none is needed."""
     if not case.is_function or entries(trial.inputs) < MANY:
         return None
-    small = next(fresh(case, 1, True), None)
-    if small is None or small.agrees or entries(small.inputs) > entries(trial.inputs) / 3:
-        return None
-    return small
+    for sizes in (smaller_sizes(case.inputs), *other_sizes(case.inputs)):
+        small = next(fresh(case, 1, [sizes]), None)
+        if small and not small.agrees and entries(small.inputs) <= entries(trial.inputs) / 3:
+            return small
+    return None
 
 
 def told_apart(case: Case, findings: list[Finding], tolerance: float) -> list[Finding]:
@@ -154,7 +157,7 @@ def told_apart(case: Case, findings: list[Finding], tolerance: float) -> list[Fi
     if not case.is_function or len(findings) < 2:
         return findings
     for resize in (False, True):
-        other = next(fresh(case, 1, resize), None)
+        other = next(fresh(case, 1, other_sizes(case.inputs) if resize else None), None)
         if other is None or other.agrees:
             continue
         sources = {f.source for f in findings}
@@ -187,7 +190,7 @@ def counterexample(case: Case) -> tuple[Trial, bool] | None:
     # One row hides a mean for a sum; larger sizes hide nothing, and may be written as numbers.
     small = any(1 in v.shape for v in case.inputs.values() if isinstance(v, Tensor))
     for seed, resize in [(k, False) for k in range(DRAWS)] + [(DRAWS, True)] * small:
-        trial = next(fresh(case, seed, resize), None)
+        trial = next(fresh(case, seed, other_sizes(case.inputs) if resize else None), None)
         if trial is not None and not trial.agrees:
             return trial, resize
     return None
@@ -200,28 +203,28 @@ def tie(trial: Trial) -> str:
         return ""
     scale = torch.maximum(u.abs().max(), r.abs().max())
     differ = (u - r).abs() > trial.tolerance * scale
-    for kink, what in _kinks(trial.problem.traced):
+    traced = trial.problem.traced
+    for kink, source, what in _kinks(traced):
         if kink.shape == differ.shape and kink.any() and bool((~differ | kink).all()):
-            return f"{what} ({int(differ.sum())} entries)"
+            _ = trial.problem.programs  # by now it is known what has a textbook name
+            return f"{traced.describe(source)} {what} ({int(differ.sum())} entries)"
     return ""
 
 
-def _kinks(traced: Program) -> Iterator[tuple[Tensor, str]]:
-    """Yield the places where a step of the forward has no derivative, and what they are."""
+def _kinks(traced: Program) -> Iterator[tuple[Tensor, Ref, str]]:
+    """Yield the places where a step of the forward has no derivative: of which value, and why."""
     for i, step in enumerate(traced.steps[: traced.output.i + 1]):
         if not step.operands():
             continue
         source = step.operands()[0]
-        x, name = traced[source], traced.describe(source)
+        x = traced[source]
         given = _seen_through_views(traced, source)
         bent = step.kind == "unary" and step.details["called"] in ("relu", "abs", "relu6")
         if bent or step.kind == "condition":
-            yield (x == 0).reshape(given), f"{name} is exactly 0"
+            yield (x == 0).reshape(given), source, "is exactly 0"
         elif step.details.get("ties") is not None:
-            yield (
-                step.details["ties"].reshape(given),
-                f"{name} has the largest value of a window twice",
-            )
+            ties = step.details["ties"].reshape(given)
+            yield ties, source, "has the largest value of a window twice"
         elif step.kind == "extreme":
             axes, largest = step.details["axes"], traced.values[i]
             if not step.details["keep"]:
@@ -229,7 +232,7 @@ def _kinks(traced: Program) -> Iterator[tuple[Tensor, str]]:
                     largest = largest.unsqueeze(axis)
             hits = x == largest
             twice = hits & (hits.sum(axes, keepdim=True) > 1)
-            yield twice.reshape(given), f"{name} has its extreme twice"
+            yield twice.reshape(given), source, "has its extreme twice"
 
 
 def _seen_through_views(traced: Program, source: Ref) -> tuple[int, ...]:

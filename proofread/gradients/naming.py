@@ -60,10 +60,17 @@ class Names:
     def __init__(self, program: Program) -> None:
         self.p = program
         self.ways: dict[int, list[_Said]] = {}
+        self.described: dict[int, str] = {}
+        self.alike: dict[str, list[int]] = {}
         self.counts: dict[str, int] = {}
 
     def describe(self, ref: Ref) -> str:
         """Name a value, by its shape where it has no short name."""
+        if ref.i not in self.described:
+            self.described[ref.i] = self._described(ref)
+        return self.described[ref.i]
+
+    def _described(self, ref: Ref) -> str:
         ways = self.of(ref.i)
         if ways and ways[0].text != "...":
             return ways[0].text
@@ -77,7 +84,10 @@ class Names:
     def _ordinal(self, i: int) -> str:
         """Tell a step among those of its kind: `the second tanh`."""
         called = self._called(i)
-        alike = [j for j in range(self.p.output.i + 1) if self._called(j) == called]
+        if not self.alike:
+            for j in range(self.p.output.i + 1):
+                self.alike.setdefault(self._called(j), []).append(j)
+        alike = self.alike.get(called, [])
         if not called or i not in alike or len(alike) > len(ORDINALS):
             return ""
         return f"the {ORDINALS[alike.index(i)] if len(alike) > 1 else ''} {called}".replace(

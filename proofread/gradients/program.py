@@ -190,6 +190,10 @@ class Program:
             self._names = Names(self)
         return self._names
 
+    def rename(self) -> None:
+        """Forget the names: by now more is known of what the values are."""
+        self._names = None
+
     def describe(self, ref: Ref) -> str:
         """Say what a value is in the names of the user: `W`, `softmax(X @ W)`."""
         return self.names.describe(ref)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from proofread.gradients.likeness import Likeness
 from proofread.gradients.program import Program, Ref
 from proofread.gradients.rules.core import RULES, mul
 from proofread.gradients.rules.functions import unary_gradient
@@ -33,6 +34,7 @@ ATOMIC = {"softmax", "log_softmax", "normalise", "unary", "bce", "leaf", "view",
 def textbook_rules(p: Program) -> dict[int, TextbookRule]:
     """Return a rule for each forward step that computes a textbook function of an earlier value."""
     active = p.dependents(1 << p.wrt.i)
+    look = Likeness(p)
     values = [
         i
         for i in range(p.output.i + 1)
@@ -47,20 +49,20 @@ def textbook_rules(p: Program) -> dict[int, TextbookRule]:
         if (step.kind in ATOMIC and not (around or composed)) or y == p.wrt.i:
             continue
         direct = step.operands()[0].i if composed else -1
-        earlier = (_recognise(p, Ref(x), Ref(y)) for x in values if x < y and x != direct)
+        earlier = (_recognise(p, look, Ref(x), Ref(y)) for x in values if x < y and x != direct)
         recognised = next((r for r in earlier if r), None) or _convolution(p, Ref(y))
         if recognised:
             found[y] = recognised
     return found
 
 
-def _recognise(p: Program, x: Ref, y: Ref) -> TextbookRule | None:
+def _recognise(p: Program, look: Likeness, x: Ref, y: Ref) -> TextbookRule | None:
     a, b = p[x], p[y]
     if a.shape == b.shape and a.numel() > 2:
         return (
-            _softmax(p, x, y)
-            or _elementwise(p, x, y)
-            or _normalised(p, x, y)
+            (_softmax(p, x, y) if look.sums_to_one(y) else None)
+            or (_elementwise(p, x, y) if look.elementwise(x, y) else None)
+            or _normalised(p, look, x, y)
             or _standardised(p, x, y)
             or _bce(p, x, y)
         )
@@ -107,16 +109,8 @@ def _elementwise(p: Program, x: Ref, y: Ref) -> TextbookRule | None:
     return None
 
 
-def _axis_sets(shape: tuple[int, ...]):
-    rank = len(shape)
-    for size in range(1, rank + 1):
-        for axes in itertools.combinations(range(rank), size):
-            if math.prod(shape[a] for a in axes) > 2:
-                yield axes
-
-
-def _normalised(p: Program, x: Ref, y: Ref) -> TextbookRule | None:
-    form = _form(p[x], p[y])
+def _normalised(p: Program, look: Likeness, x: Ref, y: Ref) -> TextbookRule | None:
+    form = _form(p[x], p[y], look.proportional(x, y))
     if form:
         if called := _normalisation_called(form, p[x].dim()):
             p.recognise(y, called, x)
@@ -135,8 +129,10 @@ def _normalised(p: Program, x: Ref, y: Ref) -> TextbookRule | None:
             or not _broadcasts(gamma, p[y])
         ):
             continue
-        form = _form(p[x], p[y] / gamma)
-        if form and not any(p.shape(r) == p.shape(y) and _form(p[x], p[r]) for r in parts):
+        form = _form(p[x], p[y] / gamma, look.proportional(x, y, Ref(i)))
+        if form and not any(
+            p.shape(r) == p.shape(y) and _form(p[x], p[r], look.proportional(x, r)) for r in parts
+        ):
             if called := _normalisation_called(form, p[x].dim()):
                 p.recognise(y, called, x, Ref(i))
             return _scaled_rule(x, Ref(i), form)
@@ -144,10 +140,10 @@ def _normalised(p: Program, x: Ref, y: Ref) -> TextbookRule | None:
 
 
 def _broadcasts(small: Tensor, large: Tensor) -> bool:
-    try:
-        return torch.broadcast_shapes(small.shape, large.shape) == large.shape
-    except RuntimeError:
+    have, want = small.shape[::-1], large.shape[::-1]
+    if len(have) > len(want):
         return False
+    return all(a in (1, b) for a, b in zip(have, want, strict=False))
 
 
 def _scaled_rule(x: Ref, gamma: Ref, form: Normalisation) -> TextbookRule:
@@ -160,19 +156,18 @@ def _scaled_rule(x: Ref, gamma: Ref, form: Normalisation) -> TextbookRule:
     return rule
 
 
-def _form(a: Tensor, b: Tensor) -> Normalisation | None:
-    """Return how b is a normalised, or None."""
-    for axes in _axis_sets(tuple(a.shape)):
+def _form(a: Tensor, b: Tensor, ways: Iterable[tuple]) -> Normalisation | None:
+    """Return how b is a normalised, or None; `ways` are the axes, and whether centred, to try."""
+    for axes, centred in ways:
         count = math.prod(a.shape[i] for i in axes)
-        for centred in (True, False):
-            c = a - a.mean(axes, keepdim=True) if centred else a
-            scale = (b * c).sum(axes, keepdim=True) / (c * c).sum(axes, keepdim=True)
-            if not _same(c * scale, b) or (scale <= 0).any():
-                continue
-            found = _divisor(c, scale, axes, count)
-            if found is None or (scale - 1).abs().max() < 1e-6:
-                continue
-            return Normalisation(axes, centred, count, *found)
+        c = a - a.mean(axes, keepdim=True) if centred else a
+        scale = (b * c).sum(axes, keepdim=True) / (c * c).sum(axes, keepdim=True)
+        if not _same(c * scale, b) or (scale <= 0).any():
+            continue
+        found = _divisor(c, scale, axes, count)
+        if found is None or (scale - 1).abs().max() < 1e-6:
+            continue
+        return Normalisation(axes, centred, count, *found)
     return None
 
 
@@ -186,15 +181,13 @@ def _standardised(p: Program, x: Ref, y: Ref) -> TextbookRule | None:
         for i, step in enumerate(p.steps[: y.i])
         if step.kind == "leaf" and i != p.wrt.i and p.is_float(Ref(i)) and p.values[i].numel() > 1
     ]
-    for mean, var, gamma in itertools.product(given, given, [None, *given]):
+    given = [r for r in given if _broadcasts(p[r], a)]
+    spreads = [r for r in given if p[r].numel() < a.numel() and not (p[r] < 0).any()]
+    pairs = [(m, v) for m in given for v in spreads if m != v and p.shape(m) == p.shape(v)]
+    scales = [None, *[r for r in given if not (p[r] == 0).any()]] if pairs else []
+    for (mean, var), gamma in itertools.product(pairs, scales):
         v = p[var]
-        if mean == var or gamma in (mean, var):
-            continue
-        if v.shape != p[mean].shape or (v < 0).any() or v.numel() >= a.numel():
-            continue
-        if not _broadcasts(v, a):
-            continue
-        if gamma and (not _broadcasts(p[gamma], a) or (p[gamma] == 0).any()):
+        if gamma in (mean, var):
             continue
         eps = ((a - p[mean]) / b * (p[gamma] if gamma else 1)).square() - v
         if not (eps.abs() < TINY).all() or float(eps.max() - eps.min()) > 1e-8:

@@ -7,12 +7,14 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from proofread.gradients import values
+from proofread.gradients.autograd import by_autograd_of
 from proofread.gradients.candidates import Candidate, Enumeration
 from proofread.gradients.compare import fit, ratio, relative_error, same
 from proofread.gradients.constants import other_constants
@@ -44,20 +46,27 @@ class Problem:
     right: Tensor
 
     def __post_init__(self) -> None:
-        self.traced: Program | None = None
-        self.programs = self._programs()
         self.sizes = sizes_of(self.inputs, self.upstream)
         self._plan: list[list[Candidate]] | None = None
         self._tiers: list[list[_Pool]] = []
 
-    def _programs(self) -> list[tuple[str, Program]]:
+    # Most data are never searched: a right gradient needs no program.
+    @cached_property
+    def traced(self) -> Program | None:
+        """The forward as a program; None where it can't be recorded, and the values must do."""
         try:
-            traced = trace(self.forward, self.inputs, self.wrt)
-        except Exception:  # noqa: BLE001 - without a program the values must do
+            return trace(self.forward, self.inputs, self.wrt)
+        except Exception:  # noqa: BLE001
+            return None
+
+    @cached_property
+    def programs(self) -> list[tuple[str, Program]]:
+        """The right backward, by textbook formulas and step by step."""
+        traced, found = self.traced, []
+        if traced is None:
             return []
-        self.traced = traced
-        found = []
         rules = {k: v for k, v in textbook_rules(traced).items() if self._holds(traced, {k: v})}
+        traced.rename()
         for tag, textbook in (("textbook", rules), ("steps", None)):
             if tag == "textbook" and not rules:
                 continue
@@ -96,7 +105,9 @@ class Problem:
 
     def pools_of(self, sources: set[tuple]) -> list[_Pool]:
         """Return the gradients of some mistakes, which have been found on other data."""
-        return self._run(c for c in self._planted() if c.source in sources)
+        places = {source[:3] for source in sources}
+        planted = (c for c in self._planted() if (*c.key[:2], c.label) in places)
+        return self._run(c for c in planted if c.source in sources)
 
     def _run(self, planted: Iterable[Candidate]) -> list[_Pool]:
         found: dict[tuple[int, ...], list[tuple[Candidate, Tensor]]] = {}
@@ -346,13 +357,16 @@ def _updated_weights(u: Tensor, problem: Problem, tolerance: float) -> list[Find
         return []
     found = []
     _, program = problem.programs[-1]
-    for i, step in enumerate(program.steps[: program.output.i + 1]):
-        weight = Ref(i)
-        if step.kind != "leaf" or not program.is_float(weight) or program[weight].dim() == 0:
-            continue
-        slope = _slope(problem, weight)
+    weights = [
+        Ref(i)
+        for i, step in enumerate(program.steps[: program.output.i + 1])
+        if step.kind == "leaf" and program.is_float(Ref(i)) and program[Ref(i)].dim()
+    ]
+    slopes = by_autograd_of(problem.traced, weights, problem.upstream) or []
+    for weight, slope in zip(weights, slopes, strict=False):
         if slope is None or not slope.any():
             continue
+        i, step = weight.i, program.steps[weight.i]
         what = f"the weight {step.name} is stepped before the gradient that needs its old value"
         if i != program.wrt.i:
             moved = _backward_reads(program, weight, slope)
@@ -372,16 +386,6 @@ def _updated_weights(u: Tensor, problem: Problem, tolerance: float) -> list[Find
 
 def _large(difference: Tensor, u: Tensor, tolerance: float) -> bool:
     return bool(difference.abs().max() > 20 * tolerance * u.abs().max())
-
-
-def _slope(problem: Problem, weight: Ref) -> Tensor | None:
-    other = problem.traced.fork()
-    other.wrt = weight
-    try:
-        program = differentiate(other, problem.upstream)
-    except (Underivable, RuntimeError, IndexError, ValueError, TypeError):
-        return None
-    return program[program.result]
 
 
 def _backward_reads(program: Program, weight: Ref, slope: Tensor) -> Tensor | None:
