@@ -128,9 +128,10 @@ def explained(case: Case, trial: Trial) -> list[Finding]:
     small = _smaller(case, trial)
     for tolerance in (trial.tolerance, max(LOOSE, trial.tolerance)):
         if small:
-            sources = {f.source for f in explanations(small.yours, small.problem, tolerance)}
-            findings = explanations(trial.yours, trial.problem, tolerance, sources)
+            like = explanations(small.yours, small.problem, tolerance)
+            findings = explanations(trial.yours, trial.problem, tolerance, like)
             if any(f.source for f in findings):
+                sources = {f.source for f in like}
                 findings = [f for f in findings if f.source in sources]
             if findings:
                 return ordered(findings)
@@ -160,8 +161,7 @@ def told_apart(case: Case, findings: list[Finding], tolerance: float) -> list[Fi
         other = next(fresh(case, 1, other_sizes(case.inputs) if resize else None), None)
         if other is None or other.agrees:
             continue
-        sources = {f.source for f in findings}
-        there = explanations(other.yours, other.problem, tolerance, sources)
+        there = explanations(other.yours, other.problem, tolerance, findings)
         ranks = [[t.rank for t in there if _fits_too(f, t, resize)] for f in findings]
         kept = [
             replace(f, rank=max(f.rank, min(found)))

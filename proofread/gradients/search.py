@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import itertools
 import math
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from proofread.gradients import values
@@ -20,13 +18,13 @@ from proofread.gradients.compare import fit, ratio, relative_error, same
 from proofread.gradients.constants import other_constants
 from proofread.gradients.enumeration import every_mistake
 from proofread.gradients.planted.paths import is_skip, skip_said, through_said
+from proofread.gradients.pools import Pool, pools_of
 from proofread.gradients.program import Program, Ref, resolve
 from proofread.gradients.recognise import textbook_rules
 from proofread.gradients.rules import Underivable, differentiate
 from proofread.gradients.trace import trace
 from proofread.gradients.values import Finding
 
-MOST_ENTRIES = 5000
 SECONDS = 1.0  # for each tier: data of training size take longer than a textbook's
 TIERS = (25, 36, 41)  # ranks
 SHARE = 0.05  # of the difference from the right gradient, an explanation may leave so much
@@ -48,7 +46,8 @@ class Problem:
     def __post_init__(self) -> None:
         self.sizes = sizes_of(self.inputs, self.upstream)
         self._plan: list[list[Candidate]] | None = None
-        self._tiers: list[list[_Pool]] = []
+        self._tiers: list[list[Pool]] = []
+        self._ways: dict = {}
 
     # Most data are never searched: a right gradient needs no program.
     @cached_property
@@ -89,7 +88,7 @@ class Problem:
         for tag, program in self.programs:
             yield from every_mistake(Enumeration(program, tag, self.sizes))
 
-    def pools(self) -> Iterator[tuple[float, list[_Pool]]]:
+    def pools(self) -> Iterator[tuple[float, list[Pool]]]:
         """Yield every planted mistake that changes the gradient, the most telling first.
 
         They come in tiers: the lowest rank of each, and the gradients that its mistakes give.
@@ -103,84 +102,20 @@ class Problem:
                 self._tiers.append(self._run(tier))
             yield min(c.rank for c in tier), self._tiers[k]
 
-    def pools_of(self, sources: set[tuple]) -> list[_Pool]:
+    def pools_of(self, sources: set[tuple]) -> list[Pool]:
         """Return the gradients of some mistakes, which have been found on other data."""
+        if not sources:
+            return []
         places = {source[:3] for source in sources}
         planted = (c for c in self._planted() if (*c.key[:2], c.label) in places)
         return self._run(c for c in planted if c.source in sources)
 
-    def _run(self, planted: Iterable[Candidate]) -> list[_Pool]:
-        found: dict[tuple[int, ...], list[tuple[Candidate, Tensor]]] = {}
-        stop = time.monotonic() + SECONDS
-        for candidate in planted:
-            value = candidate.gradient()
-            if isinstance(value, Tensor) and value.is_floating_point():
-                pairs = found.setdefault(tuple(value.shape), [])
-                pairs.append((candidate, _sampled(value)))
-            if time.monotonic() > stop:
-                break
-        pools = [
-            _Pool([c for c, _ in pairs], shape, torch.stack([v for _, v in pairs]))
-            for shape, pairs in found.items()
-        ]
-        return [pool.without(self.right) for pool in pools]
+    def _run(self, planted: Iterable[Candidate]) -> list[Pool]:
+        return pools_of(list(planted), self.right, SECONDS, self._ways)
 
 
 def _tier(candidate: Candidate) -> int:
     return sum(candidate.rank >= start for start in TIERS)
-
-
-def _sampled(value: Tensor) -> Tensor:
-    """Return the entries in one row; of a large tensor some thousands, spread evenly."""
-    flat = value.reshape(-1)
-    if flat.numel() > MOST_ENTRIES:
-        flat = flat[torch.arange(MOST_ENTRIES) * flat.numel() // MOST_ENTRIES]
-    return flat.to(torch.float64)
-
-
-@dataclass
-class _Pool:
-    """Planted mistakes whose gradients have one shape; `values` samples each in one row."""
-
-    candidates: list[Candidate]
-    shape: tuple[int, ...]
-    values: Tensor
-
-    def without(self, right: Tensor) -> _Pool:
-        """Drop the mistakes that leave the gradient as it is."""
-        if self.shape != tuple(right.shape):
-            return self
-        kept = [not hit for hit in self._equal(right, 1e-9)]
-        chosen = [c for c, keep in zip(self.candidates, kept, strict=True) if keep]
-        return _Pool(chosen, self.shape, self.values[torch.tensor(kept)])
-
-    def _equal(self, u: Tensor, tolerance: float, factors: Tensor | None = None) -> list[bool]:
-        flat = _sampled(u)[None]
-        values = self.values if factors is None else self.values * factors[:, None]
-        largest = torch.maximum(values.abs().amax(1), flat.abs().amax())
-        return ((values - flat).abs().amax(1) <= tolerance * largest).tolist()
-
-    def matching(self, u: Tensor, tolerance: float) -> list[Candidate]:
-        """Return the mistakes that give u."""
-        if self.shape != tuple(u.shape) or not self.candidates or not u.numel():
-            return []
-        hits = self._equal(u, tolerance)
-        return [c for c, hit in zip(self.candidates, hits, strict=True) if hit]
-
-    def proportional(self, u: Tensor, tolerance: float) -> list[tuple[Candidate, float]]:
-        """Return the mistakes that give u up to a constant factor, with that factor."""
-        # Of what is the same number everywhere, anything constant is a multiple.
-        level = not u.numel() or bool((u == u.reshape(-1)[0]).all())
-        if self.shape != tuple(u.shape) or not self.candidates or level or u.numel() < 3:
-            return []
-        squares = self.values.square().sum(1)
-        factors = self.values @ _sampled(u) / squares
-        hits = self._equal(u, tolerance, factors)
-        return [
-            (c, factor)
-            for c, factor, hit in zip(self.candidates, factors.tolist(), hits, strict=True)
-            if hit and factor
-        ]
 
 
 def sizes_of(inputs: Mapping[str, Any], upstream: Tensor) -> set[int]:
@@ -205,9 +140,9 @@ def explain(u: Tensor, problem: Problem, tolerance: float) -> list[Finding]:
 
 
 def explanations(
-    u: Tensor, problem: Problem, tolerance: float, sources: set[tuple] | None = None
+    u: Tensor, problem: Problem, tolerance: float, like: list[Finding] | None = None
 ) -> list[Finding]:
-    """Return every explanation that fits; with `sources`, of the planted mistakes only those."""
+    """Return every explanation that fits; with `like`, what was found on other data is enough."""
     right = problem.right
     if u.shape != right.shape:
         found = values.shape_findings(u, right, tolerance)
@@ -217,9 +152,11 @@ def explanations(
         found = values.value_findings(u, right, tolerance, problem.sizes, problem.inputs)
     if u.shape == right.shape:
         found += _fits(u, problem, tolerance)
-        found += _updated_weights(u, problem, tolerance)
-    pools: list[_Pool] = []
-    tiers = problem.pools() if sources is None else [(0.0, problem.pools_of(sources))]
+        if like is None or any(f.label == "used_updated_weights" for f in like):
+            found += _updated_weights(u, problem, tolerance)
+    pools: list[Pool] = []
+    sources = {f.source for f in like or () if f.source}
+    tiers = problem.pools() if like is None else [(0.0, problem.pools_of(sources))]
     for lowest, tier in tiers:
         if any(finding.rank + FAR < lowest for finding in found):
             break  # what comes now would not be said
@@ -227,7 +164,8 @@ def explanations(
         for pool in tier:
             for candidate in pool.matching(u, tolerance):
                 found += _findings(candidate, candidate.what, candidate.rank)
-    if not found and u.shape == right.shape:
+    solved = like is None or any(s[0] == "constant" for s in sources)
+    if not found and u.shape == right.shape and solved:
         found = other_constants(u, problem, tolerance)
     if not found:
         scaled = [pair for pool in pools for pair in pool.proportional(u, tolerance)]
