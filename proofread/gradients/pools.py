@@ -8,12 +8,13 @@ gives a few entries right is run to the end.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from proofread.gradients.candidates import Candidate
+from proofread.gradients.candidates import Candidate, Change
 from proofread.gradients.compare import same
 from proofread.gradients.program import Program, Ref
 
@@ -175,6 +176,7 @@ class _Ways:
     def __init__(self, p: Program, places: Tensor) -> None:
         self.p = p
         self.right = p[p.result].reshape(-1)[places].to(torch.float64)
+        self.carries = p.dependents(1 << p.upstream.i)
         self.slopes = self._slopes(places)
         if not self._gives_the_result():
             self.slopes = {}
@@ -219,18 +221,43 @@ class _Ways:
         return same(self.slopes[i] @ upstream, self.right, AGAIN)
 
     def entries_of(self, candidate: Candidate) -> Tensor | None:
-        """Return a few entries of the gradient with one mistake; None where it must be run."""
-        if len(candidate.changes) > 1:
-            return None
-        ((i, change),) = candidate.changes.items()
-        if i not in self.slopes or i == self.p.result.i:
-            return None
-        before = self.p.values[i]
+        """Return a few entries of the gradient with a mistake; None where it must be run."""
         try:
-            after = change(list(self.p.values))
+            return self._entries_of(candidate.changes)
         except (RuntimeError, IndexError, ValueError, TypeError):
             return None
-        if not isinstance(after, Tensor) or after.shape != before.shape:
+
+    def _entries_of(self, changes: Mapping[int, Change]) -> Tensor | None:
+        p, first = self.p, min(changes)
+        if not self.slopes or first <= p.upstream.i:
             return None
-        moved = (after - before).reshape(-1).to(torch.float64)
-        return self.right + self.slopes[i] @ moved
+        places, saved = self._where_it_enters(changes)
+        values, plain = list(p.values), list(p.values)  # plain: only gradients are changed
+        entries, dirty = self.right, 0
+        for i in range(first, max(places, default=-1) + 1):
+            step = p.steps[i]
+            if i not in changes and not step.needs & dirty:
+                continue
+            values[i] = changes[i](values) if i in changes else step.run(values)
+            dirty |= 1 << i
+            if saved >> i & 1:
+                continue
+            if i in places:
+                before = step.run(plain) if step.needs & dirty & ~saved else p.values[i]
+                if i not in self.slopes or values[i].shape != before.shape:
+                    return None
+                moved = (values[i] - before).reshape(-1).to(torch.float64)
+                entries = entries + self.slopes[i] @ moved
+            plain[i] = values[i]
+        return entries
+
+    def _where_it_enters(self, changes: Mapping[int, Change]) -> tuple[set[int], int]:
+        """Return the gradients that are computed in another way, and, as bits, what else is changed."""
+        places, saved = set(), 0
+        for i in range(min(changes), self.p.result.i + 1):
+            if i in changes or self.p.steps[i].needs & saved:
+                if self.carries >> i & 1:
+                    places.add(i)
+                else:
+                    saved |= 1 << i
+        return places, saved
