@@ -53,22 +53,3 @@ def ratio(actual: Tensor, expected: Tensor, tolerance: float) -> float | None:
         return None
     c = float((actual * expected).sum()) / square
     return c if c and same(actual, c * expected, tolerance) else None
-
-
-def fit(actual: Tensor, parts: list[Tensor], tolerance: float) -> list[float] | None:
-    """Return the coefficients with which the parts add up to `actual`, or None."""
-    if any(part.shape != actual.shape for part in parts):
-        return None
-    columns = torch.stack([part.reshape(-1) for part in parts], 1)
-    if columns.shape[0] <= columns.shape[1] or not columns.isfinite().all():
-        return None
-    gram = columns.T @ columns
-    diagonal = gram.diagonal()
-    if (diagonal <= 0).any():
-        return None
-    scale = diagonal.rsqrt()
-    if torch.linalg.det(gram * scale * scale[:, None]) < 1e-9:  # the parts are not independent
-        return None
-    coefficients = torch.linalg.solve(gram, columns.T @ actual.reshape(-1))
-    fitted = (columns @ coefficients).reshape(actual.shape)
-    return coefficients.tolist() if same(actual, fitted, tolerance) else None

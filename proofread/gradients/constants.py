@@ -89,7 +89,8 @@ def _named(traced: Program, i: int, position: int, value: float) -> Finding:
     source = ("constant", i, position)
     if step.kind in ("add", "sub") and abs(right) < TINY:
         eps = "left out" if abs(value) < 0.01 * abs(right) else f"{value:.2g} in your gradient"
-        what = f"the eps {right:.2g} of {where} is {eps}"
+        of = "" if where.startswith("a value") else f" of {where}"
+        what = f"the eps {right:.2g}{of} is {eps}"
         return Finding("other_variant", what, 34, constant=value, source=source)
     what = f"the number {traced.number(right)} of {where} is {value:.4g} in your gradient"
     if abs(value + right) < 1e-6 * abs(right):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -55,7 +56,7 @@ def diagnose(
     >>> diagnose(X.T @ G / 3, lambda X, W: X @ W, {"X": X, "W": W}, wrt="W", upstream=G)
     Diagnosis(ok=False, wrt='W', mistakes=[extra_mean])
     """
-    with _one_thread():
+    with _undisturbed():
         case = intake.case_of(backward, forward, inputs, wrt, upstream)
         verdict = _judge(case, case.trial(case.inputs, case.upstream))
     trial = verdict.trial
@@ -76,14 +77,17 @@ def diagnose(
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
-    """Thousands of tiny operations only lose by waiting for each other's threads."""
-    threads = torch.get_num_threads()
+def _undisturbed() -> Iterator[None]:
+    """Thousands of tiny operations only lose by threads and by looks for cycles of garbage."""
+    threads, collects = torch.get_num_threads(), gc.isenabled()
     torch.set_num_threads(1)
+    gc.disable()
     try:
         yield
     finally:
         torch.set_num_threads(threads)
+        if collects:
+            gc.enable()
 
 
 def _judge(case: intake.Case, trial: experiments.Trial) -> _Verdict:

@@ -42,7 +42,7 @@ def _at_all(e: Enumeration, candidates: list[Candidate]) -> Candidate:
     first = min(candidates, key=lambda c: c.key[1])
     return Candidate(
         first.label,
-        f"{first.what}, and so at {len(candidates)} steps",
+        f"{first.what}, at this and the {_others(len(candidates) - 1)}",
         first.rank + 2,
         (e.tag, first.key[1], next(e.counter)),
         e.p,
@@ -50,6 +50,10 @@ def _at_all(e: Enumeration, candidates: list[Candidate]) -> Candidate:
         first.also,
         first.hint,
     )
+
+
+def _others(count: int) -> str:
+    return "other such step" if count == 1 else f"{count} other such steps"
 
 
 def _single(e: Enumeration) -> Iterator[Candidate]:

@@ -33,7 +33,7 @@ PARTS = {
     "weight",
 }  # fmt: skip
 FUNCTIONS = {"sum", "mean", "var", "softmax", "log_softmax", "logsumexp", "cat"}
-SPELLED = {"gelu_tanh": "gelu", "quick_gelu": "gelu", "half_square": "square"}
+SPELLED = {"gelu_tanh": "gelu", "quick_gelu": "gelu", "half_square": "square", "reciprocal": "1/x"}
 
 
 class Call(NamedTuple):
@@ -169,6 +169,10 @@ class Names:
             )
         if called == "pow" and arguments[1] == 1:
             return parts[0]
+        if called == "reciprocal":
+            return self._written("div", (1, *arguments), cost)
+        if called == "mul" and (inverse := self._inverse(*arguments)):
+            return self._written("div", inverse, cost)
         if called in INFIX and len(parts) == 2:
             sign, strength = INFIX[called]
             if called == "mul" and isinstance(arguments[1], int | float):
@@ -204,6 +208,13 @@ class Names:
         if self._count(called) == 1:
             found.append(_Said(3 + cost, f"{called}(...)"))
         return found
+
+    def _inverse(self, a: Any, b: Any) -> tuple | None:
+        """Return 2 and x of `2 / x`, which PyTorch sees as the reciprocal of x times 2."""
+        if not isinstance(b, int | float) or not hasattr(a, "i"):
+            return None
+        step = self.p.steps[a.i]
+        return (b, step.operands()[0]) if step.details.get("called") == "reciprocal" else None
 
     def _part(self, argument: Any) -> list[_Said] | None:
         if isinstance(argument, bool) or argument is None or isinstance(argument, str):

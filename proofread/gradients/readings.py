@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from proofread.gradients.planted.factors import is_statistic
 from proofread.gradients.program import Program
 from proofread.gradients.report import Mistake
 from proofread.gradients.sentences import SENTENCES
 from proofread.gradients.values import Finding
 
+STATISTICS = {"var", "normalise", "standardise"}
 MOST = 3  # explanations that are said
 
 # Beside the first explanation these are nonsense: they see a symptom of it at the same place.
@@ -44,7 +46,8 @@ def said(
         meaning, hint = SENTENCES[finding.label]
         sentence = f"{finding.what[0].upper()}{finding.what[1:]}."
         if finding.what in accounts:  # the same account by another name: say what the name means
-            sentence = meaning.format(wrt=wrt, shape=shape)
+            meant = meaning.format(wrt=wrt, shape=shape)
+            sentence = f"Another name for the same: {meant[0].lower()}{meant[1:]}"
         accounts.add(finding.what)
         hint = finding.hint or _hint(finding.label, program) or hint.format(wrt=wrt, shape=shape)
         mistakes.append(Mistake(finding.label, sentence, hint))
@@ -66,9 +69,26 @@ def _is_dull(finding: Finding) -> bool:
     return thrice or ratio or finding.what.endswith("once too often")
 
 
+def _rooted(program: Program) -> bool:
+    """Tell whether the forward has a root of a mean, as a normalisation written by hand has."""
+    return any(
+        step.details.get("called") in ("sqrt", "rsqrt")
+        and is_statistic(program, step.operands()[0])
+        for step in program.steps[: program.output.i + 1]
+    )
+
+
 def _hint(label: str, program: Program | None) -> str:
     """Return a hint that fits this forward better than the general one; else ''."""
-    if label != "sign_error" or program is None:
+    if program is None:
+        return ""
+    if label == "wrong_power":
+        kinds = {step.kind for step in program.steps[: program.output.i + 1]}
+        powers = (
+            "Differentiate the power again: (xⁿ)' = n xⁿ⁻¹, so (1/x)' = -1/x², (√x)' = 1/(2√x)."
+        )
+        return "" if kinds & STATISTICS or _rooted(program) else powers
+    if label != "sign_error":
         return ""
     active = program.dependents(1 << program.wrt.i)
     calls = {c.called for c in (*program.calls.values(), *program.recognised.values())}

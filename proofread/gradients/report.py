@@ -138,7 +138,7 @@ def locate(u: Tensor, r: Tensor, tolerance: float, name: str) -> str:
     place = tuple(int(k) for k in (u - r).abs().nan_to_num(torch.inf).argmax().reshape(1))
     worst = tuple(int(k) for k in torch.unravel_index(torch.tensor(place[0]), r.shape))
     at = f"[{', '.join(map(str, worst))}]" if worst else ""
-    yours, right = f"{float(u[worst]):.5g}", f"{float(r[worst]):.5g}"
+    yours, right = _apart(float(u[worst]), float(r[worst]))
     if total == 1:
         return f"Yours is {yours}, the right one {right}."
     text = f"{count} of {total} entries differ{'s' if count == 1 else ''}"
@@ -146,6 +146,16 @@ def locate(u: Tensor, r: Tensor, tolerance: float, name: str) -> str:
         text += _lines(wrong, name)
     most = "the most at" if count > 1 else "at"
     return f"{text}; {most} {at}: yours {yours}, right {right}."
+
+
+def _apart(a: float, b: float) -> tuple[str, str]:
+    """Write two numbers in as few digits as tell them apart.
+
+    >>> _apart(-1.25, 0.5), _apart(1.319214, 1.319207)
+    (('-1.25', '0.5'), ('1.319214', '1.319207'))
+    """
+    texts = ((f"{a + 0.0:.{digits}g}", f"{b + 0.0:.{digits}g}") for digits in range(5, 13))
+    return next((pair for pair in texts if pair[0] != pair[1]), (repr(a), repr(b)))
 
 
 def _lines(wrong: Tensor, name: str) -> str:

@@ -9,16 +9,17 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from proofread.gradients import values
 from proofread.gradients.autograd import by_autograd_of
 from proofread.gradients.candidates import Candidate, Enumeration
-from proofread.gradients.compare import fit, ratio, relative_error, same
+from proofread.gradients.compare import ratio, relative_error, same
 from proofread.gradients.constants import other_constants
 from proofread.gradients.enumeration import every_mistake
 from proofread.gradients.planted.paths import is_skip, skip_said, through_said
-from proofread.gradients.pools import Pool, pools_of
+from proofread.gradients.pools import AGAIN, Pool, pools_of
 from proofread.gradients.program import Program, Ref, resolve
 from proofread.gradients.recognise import textbook_rules
 from proofread.gradients.rules import Underivable, differentiate
@@ -205,64 +206,63 @@ def _scaled(scaled, tolerance: float, sizes: set[int]) -> list[Finding]:
         if c > 0:
             factor = f"all of it is {c:.4g} times as large as it must be"
         rank = candidate.rank + TWICE
-        found += _findings(candidate, f"{candidate.what}; besides, {factor}", rank, c)
+        what = f"{candidate.what}; besides, {factor}"
+        found += _findings(candidate, what, rank, c)
         extra = min(values.ratio_findings(c, tolerance, sizes), key=lambda finding: finding.rank)
-        what = f"{factor}; besides, {candidate.what}"
         found.append(Finding(extra.label, what, rank + 2, constant=c, source=candidate.source))
     return found
 
 
 def _fits(u: Tensor, problem: Problem, tolerance: float) -> list[Finding]:
-    """Explain the gradient as its own terms, with other coefficients."""
+    """Explain the gradient as its own terms, one of them with another coefficient."""
     found = []
+    rest = u - problem.right
+    # What is rounding in the gradient is more of the difference.
+    loose = tolerance * float(u.abs().max() / rest.abs().max())
     for _, program in problem.programs:
         for i in range(program.upstream.i + 1, program.result.i + 1):
             step = program.steps[i]
             if step.kind not in ("add", "sub", "sub3", "bracket"):
                 continue
             count = 3 if step.kind == "bracket" else 2
-            signs = (1, 1) if step.kind == "add" else (1, -1, -1)
-            linear = all(isinstance(a, Ref) for a in step.arguments[:count])
-            if not linear:
+            if not all(isinstance(a, Ref) for a in step.arguments[:count]):
                 continue
-            parts = [_part(program, i, k, signs[k]) for k in range(count)]
-            if any(part is None for part in parts):
-                continue
-            coefficients = fit(u, parts, tolerance)
-            if coefficients:
-                finding = _coefficients(program, i, coefficients, tolerance, problem.sizes)
+            for k in range(count):
+                left_out = _without(program, i, k)
+                if left_out is None or left_out.shape != u.shape:
+                    continue
+                contribution = problem.right - left_out
+                more = ratio(rest, contribution, loose)
+                if more is None or ratio(contribution, problem.right, AGAIN):
+                    continue
+                finding = _coefficient(program, i, k, 1 + more, loose, problem.sizes)
                 if finding:
                     found.append(finding)
     return found
 
 
-def _part(program: Program, i: int, k: int, sign: int) -> Tensor | None:
+def _without(program: Program, i: int, k: int) -> Tensor | None:
     step = program.steps[i]
 
-    def only(vs):
+    def changed(vs):
         arguments = [resolve(a, vs) for a in step.arguments]
-        shape = vs[i].shape if isinstance(vs[i], Tensor) else arguments[k].shape
-        return (sign * arguments[k]).expand(shape)
+        arguments[k] = torch.zeros_like(arguments[k])
+        return step.function(*arguments)
 
-    return program.attempt({i: only})
+    return program.attempt({i: changed})
 
 
-def _coefficients(
-    program: Program, i: int, coefficients: list[float], tolerance: float, sizes: set[int]
+def _coefficient(
+    program: Program, i: int, k: int, c: float, tolerance: float, sizes: set[int]
 ) -> Finding | None:
+    """Name one term of a sum that is c times as large as it must be."""
     near = max(30 * tolerance, 1e-5)
-    plain = [k for k, c in enumerate(coefficients) if abs(c - 1) <= near]
-    odd = [k for k in range(len(coefficients)) if k not in plain]
-    if not plain or len(odd) != 1:
-        return None
-    (k,) = odd
-    c, term = coefficients[k], program.steps[i].arguments[k]
-    what = _term_said(program, i, term)
+    what = _term_said(program, i, program.steps[i].arguments[k])
 
     def is_(value: float) -> bool:
         return abs(c - value) <= near
 
-    if is_(0):
+    if is_(0) or is_(1):
         return None  # the planted mistakes say it better
     if is_(-1):
         return Finding("sign_error", f"{what} has the wrong sign", 18)

@@ -34,6 +34,13 @@ def _forward_unary(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
             COUNTERFACTUAL,
             lambda z, n=name: _unrooted(z, n),
         )
+        yield e.instead(
+            i,
+            "wrong_power",
+            f"the root of {e.p.describe(Ref(i))} is taken twice",
+            COUNTERFACTUAL + 1,
+            lambda z: step.function(step.function(z)),
+        )
     elif e.active >> i & 1:
         yield e.instead(
             i,
@@ -83,6 +90,27 @@ def _forward_normalise(e: Enumeration, i: int, step: Step) -> Iterator[Candidate
         count = math.prod(v.shape[a] for a in axes)
         return c * torch.rsqrt(c.square().sum(axes, keepdim=True) / (count - correction) + eps)
 
+    def scaled(v, power):
+        c = v - v.mean(axes, keepdim=True)
+        return c * power(torch.rsqrt(c.square().mean(axes, keepdim=True) + eps))
+
+    for said, power in (
+        ("the root is taken of what is a root already", lambda s: torch.rsqrt(s + eps)),
+        ("the root is taken of what is a root already", lambda s: s.sqrt()),
+        ("the variance stands where its root belongs", lambda s: s * s),
+        (
+            "your gradient multiplies by the root of the variance, and must divide by it",
+            lambda s: 1 / s,
+        ),
+        ("the variance multiplies, and its root must divide", lambda s: s**-2),
+    ):
+        yield e.instead(
+            i,
+            "wrong_power",
+            f"{said} in {site}",
+            COUNTERFACTUAL + 1,
+            lambda v, f=power: scaled(v, f),
+        )
     yield e.instead(
         i,
         "other_variant",

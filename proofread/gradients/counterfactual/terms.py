@@ -26,7 +26,7 @@ def _forward_add(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
             continue
         said = f"the term {e.name(left_out)} of {e.p.describe(Ref(i))} is left out"
         if step.kind == "sub" and position == 1:
-            said = f"the {e.name(left_out)} of {e.p.describe(Ref(i))} is not subtracted"
+            said = f"in {e.p.describe(Ref(i))}, {e.name(left_out)} is not subtracted"
         if e.active >> left_out.i & 1:
             continue
         target = step.kind == "sub" and e.p.shape(left_out) == e.p.shape(kept)

@@ -11,6 +11,8 @@ from torch import Tensor
 from proofread.gradients.lowerings.core import emit_normalise, lowers, opaque, over, plus
 from proofread.gradients.program import Program, Ref
 
+WINDOWS = "the size of each window"
+
 
 @lowers("native_layer_norm")
 def _layer_norm(p, args, kwargs, result):
@@ -110,14 +112,37 @@ def _convolution(p, args, kwargs, result):
 @lowers("avg_pool1d", "avg_pool2d", "avg_pool3d")
 def _avg_pool(p, args, kwargs, result):
     _, kernel, _, padding, ceil, include, divisor = [*args, *[None] * 7][:7]
-    if ceil or divisor or (padding and any(padding) and include is False):
-        return opaque(p, args, kwargs, result)  # the count differs from window to window
+    if divisor:
+        return opaque(p, args, kwargs, result)
     func, rest = kwargs["func"], args[1:]
     rank = int(kwargs["name"][-2])
     count = math.prod(kernel) if len(kernel) == rank else kernel[0] ** rank
+    if ceil or (padding and any(padding) and include is False):
+        counts = _entries_of_windows(func, rest, p[args[0]].shape[-rank:], rank)
+        summed = p.emit("opaque", lambda x: func(x, *rest) * counts, args[0], called="sum_pool")
+        p.call(summed, "avg_pool", args[0])
+        sizes = p.leaf(counts, WINDOWS, "captured")
+        return p.call(p.emit("div", over, summed, sizes, full=count), "avg_pool", args[0])
     summed = p.emit("opaque", lambda x: func(x, *rest) * count, args[0], called="sum_pool")
     p.call(summed, "avg_pool", args[0])
     return p.call(p.emit("div", over, summed, count), "avg_pool", args[0])
+
+
+def _entries_of_windows(func, rest, shape, rank: int) -> Tensor:
+    """Return the number by which each window of an average pooling divides."""
+    ones = torch.ones((1, 1, *shape), dtype=torch.float64)
+    kernel, stride, padding, ceil = [*rest, *[None] * 4][:4]
+    lift = [1] * (rank == 1)  # PyTorch lets no pooling in one axis divide by 1
+    total = (F.avg_pool3d if rank == 3 else F.avg_pool2d)(
+        ones.unsqueeze(2) if lift else ones,
+        lift + list(kernel),
+        lift + list(stride or kernel),
+        [0] * len(lift) + list(padding or [0] * rank),
+        bool(ceil),
+        True,
+        divisor_override=1,
+    )
+    return (total.squeeze(2) if lift else total)[0, 0] / func(ones, *rest)[0, 0]
 
 
 @lowers("max_pool2d_with_indices", "max_pool3d_with_indices")

@@ -63,3 +63,20 @@ def _root(count: float) -> int:
     """Return the side of a square window, or 0."""
     side = math.isqrt(int(count))
     return side if side * side == count else 0
+
+
+def window_mistakes(e: Enumeration, i: int, step: Step, full: int) -> Iterator[Candidate]:
+    """Mistakes in an average over windows, some of which hold fewer entries."""
+    site = e.site(i)
+    yield e.instead(
+        i, "missing_mean", f"the share of each entry in {site} is left out", LOCAL, lambda g, f: g
+    )
+    for count in sorted({full, _root(full)} - {0, 1}):
+        yield e.instead(
+            i,
+            "wrong_mean_count",
+            f"your gradient divides by {count} in every window of {site}, and some windows hold "
+            "fewer entries",
+            LOCAL,
+            lambda g, f, n=count: g / n,
+        )

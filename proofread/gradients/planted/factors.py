@@ -12,7 +12,7 @@ from proofread.gradients.candidates import (
     shaped,
 )
 from proofread.gradients.naming import number
-from proofread.gradients.planted.counts import count_mistakes
+from proofread.gradients.planted.counts import count_mistakes, window_mistakes
 from proofread.gradients.planted.masks import mask_mistakes
 from proofread.gradients.program import Program, Ref, Step
 
@@ -25,7 +25,10 @@ def _mul(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
     said, divides = _factor_said(e, step)
     drop = lambda g, f: shaped(g, f)
     twice = lambda g, f: g * f * f
-    if step.role == "count":
+    about = e.p.steps[step.about]
+    if "full" in about.details and isinstance(factor, Ref):
+        yield from window_mistakes(e, i, step, about.details["full"])
+    elif step.role == "count":
         yield from count_mistakes(e, i, step)
     elif step.role in ("const", "power"):
         also = ("missing_mean",) if _may_be_count(e, factor) else ()

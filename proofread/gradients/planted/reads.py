@@ -83,10 +83,15 @@ def _saved_read(e: Enumeration, i, step, position, argument) -> Iterator[Candida
             continue
         label, rank = _swap_label(e, step, argument.i, j)
         said = f"your gradient uses {e.name(Ref(j))} where {named} belongs"
+        also: tuple[str, ...] = ()
+        again = _multiplied_again(e, argument.i, j)
+        if again and label == "wrong_operand":
+            label, also = "applied_twice", ("wrong_operand",)
+            said = f"the factor {e.name(again)} is multiplied in twice: {said}"
         hint = swap_hint(e, step, argument.i, j)
         if from_output:  # the step itself is written for the input
             change = lambda values, j=j: from_output(values[j])
-            yield e.plant(i, label, said, rank, change, hint=hint)
+            yield e.plant(i, label, said, rank, change, also, hint=hint)
             continue
         yield e.reading(
             i,
@@ -95,6 +100,7 @@ def _saved_read(e: Enumeration, i, step, position, argument) -> Iterator[Candida
             said,
             rank,
             lambda values, j=j, like=argument.i: values[j].to(values[like].dtype),
+            also,
             hint=hint,
         )
     if len(shape) >= 2 and shape[-1] == shape[-2] and step.kind in ("mul", "mul3"):
@@ -106,6 +112,20 @@ def _saved_read(e: Enumeration, i, step, position, argument) -> Iterator[Candida
             LOCAL,
             lambda values: values[argument.i].mT,
         )
+
+
+def _multiplied_again(e: Enumeration, right: int, wrong: int) -> Ref | None:
+    """Return the factor that makes the wrong tensor of the right one, if the backward has it already."""
+    step = e.p.steps[wrong]
+    if step.kind != "mul" or Ref(right) not in step.operands() or len(set(step.operands())) < 2:
+        return None
+    (factor,) = [r for r in step.operands() if r != Ref(right)]
+    there = any(
+        e.p.steps[j].about == wrong and factor in e.p.steps[j].operands()
+        for j in e.used
+        if e.carries >> j & 1
+    )
+    return factor if there and not e.active >> factor.i & 1 else None
 
 
 def _is_derived_view(e: Enumeration, j: int, i: int) -> bool:

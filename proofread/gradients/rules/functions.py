@@ -9,6 +9,12 @@ from proofread.gradients.program import Alternative, Program, Ref
 from proofread.gradients.rules.core import mul, rule
 from proofread.gradients.unary import UNARY, Unary, mistaken
 
+SLOPES = ("relu", "leaky_relu", "relu6", "hardtanh")  # each is a mask of slopes
+
+
+def _level(t: torch.Tensor) -> bool:
+    return bool((t == t.reshape(-1)[0]).all())
+
 
 @rule("unary")
 def _unary(p, step, out, g):
@@ -22,13 +28,17 @@ def unary_gradient(p: Program, name: str, z: Ref, y: Ref, g: Ref, spec: Unary | 
     spec = spec or UNARY[name]
     said = spelled(name)
     what = f"the derivative of {said}"
-    alternatives = [
-        Alternative(
-            "derivative_at_wrong_point",
-            f"{what}, in its form for the input, is given the output",
-            lambda zz, yy: spec.from_input(yy),
-        ),
-    ]
+    label, mistake = (
+        "derivative_at_wrong_point",
+        f"{what}, in its form for the input, is given the output",
+    )
+    # The output of a leaky ReLU of negative slope has one sign.
+    if name in SLOPES and _level(spec.from_input(p[y])) and not _level(spec.from_input(p[z])):
+        label, mistake = (
+            "wrong_mask",
+            "the mask of {site} asks its output, whose sign never changes",
+        )
+    alternatives = [Alternative(label, mistake, lambda zz, yy: spec.from_input(yy))]
     if spec.from_output:
         alternatives += [
             Alternative(
