@@ -220,24 +220,34 @@ def _fits(u: Tensor, problem: Problem, tolerance: float) -> list[Finding]:
     # What is rounding in the gradient is more of the difference.
     loose = tolerance * float(u.abs().max() / rest.abs().max())
     for _, program in problem.programs:
-        for i in range(program.upstream.i + 1, program.result.i + 1):
-            step = program.steps[i]
-            if step.kind not in ("add", "sub", "sub3", "bracket"):
+        terms = _contributions(program, problem.right)
+        for (i, k), term in terms.items():
+            more = ratio(rest, term, loose)
+            if more is None or ratio(term, problem.right, AGAIN):
                 continue
-            count = 3 if step.kind == "bracket" else 2
-            if not all(isinstance(a, Ref) for a in step.arguments[:count]):
+            # The two equal halves of a square: each is as good as the other.
+            if any(key != (i, k) and ratio(other, term, AGAIN) for key, other in terms.items()):
                 continue
-            for k in range(count):
-                left_out = _without(program, i, k)
-                if left_out is None or left_out.shape != u.shape:
-                    continue
-                contribution = problem.right - left_out
-                more = ratio(rest, contribution, loose)
-                if more is None or ratio(contribution, problem.right, AGAIN):
-                    continue
-                finding = _coefficient(program, i, k, 1 + more, loose, problem.sizes)
-                if finding:
-                    found.append(finding)
+            finding = _coefficient(program, i, k, 1 + more, loose, problem.sizes)
+            if finding:
+                found.append(finding)
+    return found
+
+
+def _contributions(program: Program, right: Tensor) -> dict[tuple[int, int], Tensor]:
+    """Return what each term of each sum of a backward adds to the gradient."""
+    found = {}
+    for i in range(program.upstream.i + 1, program.result.i + 1):
+        step = program.steps[i]
+        if step.kind not in ("add", "sub", "sub3", "bracket"):
+            continue
+        count = 3 if step.kind == "bracket" else 2
+        if not all(isinstance(a, Ref) for a in step.arguments[:count]):
+            continue
+        for k in range(count):
+            left_out = _without(program, i, k)
+            if left_out is not None and left_out.shape == right.shape:
+                found[i, k] = right - left_out
     return found
 
 

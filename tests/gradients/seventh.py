@@ -13,7 +13,7 @@ def normal(*shape):
 
 
 def three_uses(x, A, B, C):
-    return torch.tanh(x @ A) * 0.5 + torch.sigmoid(x @ B) + x @ C
+    return torch.tanh(x @ A) * 0.3 + torch.sigmoid(x @ B) + x @ C
 
 
 def four_steps(x, W):
@@ -71,7 +71,7 @@ L.DATA |= {
 
 def path_twice(i, g):
     t, s = torch.tanh(i["x"] @ i["A"]), torch.sigmoid(i["x"] @ i["B"])
-    first = (0.5 * g * (1 - t**2)) @ i["A"].T
+    first = (0.3 * g * (1 - t**2)) @ i["A"].T
     return first + (g * s * (1 - s)) @ i["B"].T + g @ i["C"].T + first
 
 

@@ -83,12 +83,12 @@ def _saved_read(e: Enumeration, i, step, position, argument) -> Iterator[Candida
             continue
         label, rank = _swap_label(e, step, argument.i, j)
         said = f"your gradient uses {e.name(Ref(j))} where {named} belongs"
+        hint = swap_hint(e, step, argument.i, j)
         also: tuple[str, ...] = ()
         again = _multiplied_again(e, argument.i, j)
         if again and label == "wrong_operand":
-            label, also = "applied_twice", ("wrong_operand",)
+            label, also, hint = "applied_twice", ("wrong_operand",), ""
             said = f"the factor {e.name(again)} is multiplied in twice: {said}"
-        hint = swap_hint(e, step, argument.i, j)
         if from_output:  # the step itself is written for the input
             change = lambda values, j=j: from_output(values[j])
             yield e.plant(i, label, said, rank, change, also, hint=hint)
