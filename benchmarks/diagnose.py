@@ -116,7 +116,7 @@ def large() -> Iterator[Case]:
     yield case("right", lambda i, g: i["X"].T @ g, linear, inputs, "W", g)
     yield case("extra_mean", lambda i, g: i["X"].T @ g / 64, linear, inputs, "W", g)
     yield case("noise", noisy(lambda i, g: i["X"].T @ g), linear, inputs, "W", g)
-    yield case("wrong_axis", lambda i, g: g.mean(0), linear, inputs, "b", g)
+    yield case("extra_mean", lambda i, g: g.mean(0), linear, inputs, "b", g)
 
     inputs = {
         "X": normal(64, 784),

@@ -100,14 +100,14 @@ def sampled(value: Tensor) -> Tensor:
 
 
 def pools_of(
-    planted: list[Candidate], right: Tensor, seconds: float, ways: dict[int, _Ways | None]
+    planted: list[Candidate], right: Tensor, seconds: float, ways: dict[int, Ways | None]
 ) -> list[Pool]:
     """Run the mistakes, for so many seconds of processor time at most, and gather them by shape.
 
     `ways` keeps, for each program, what one pass through it tells.
     """
     stop = time.process_time() + seconds
-    few = _some_places(right)
+    few = some_places(right)
     _add_ways(ways, planted, few, right)
     rows: dict[tuple[int, ...], list[tuple[Candidate, Tensor, Tensor | None]]] = {}
     places = {tuple(right.shape): few}
@@ -121,7 +121,7 @@ def pools_of(
             if isinstance(value, Tensor) and value.is_floating_point():
                 shape = tuple(value.shape)
                 if shape not in places:
-                    places[shape] = _some_places(value)
+                    places[shape] = some_places(value)
                 entries = value.reshape(-1)[places[shape]].to(torch.float64)
                 rows.setdefault(shape, []).append((candidate, entries, sampled(value)))
         if time.process_time() > stop:
@@ -135,7 +135,7 @@ def pools_of(
     return pools
 
 
-def _some_places(value: Tensor) -> Tensor:
+def some_places(value: Tensor) -> Tensor:
     """Choose a few entries: half of them spread evenly, half where the value is largest."""
     count = value.numel()
     if count <= FEW:
@@ -146,7 +146,7 @@ def _some_places(value: Tensor) -> Tensor:
 
 
 def _add_ways(
-    ways: dict[int, _Ways | None], planted: list[Candidate], few: Tensor, right: Tensor
+    ways: dict[int, Ways | None], planted: list[Candidate], few: Tensor, right: Tensor
 ) -> None:
     """Find, for each program with many mistakes, how its gradients move a few entries."""
     found: dict[int, list[Program]] = {}
@@ -160,7 +160,7 @@ def _add_ways(
         p = programs[0]
         held = len(few) * sum(p.values[i].numel() for i in _carried(p))
         fits = p.shape(p.result) == tuple(right.shape) and held < LARGEST
-        ways[key] = _Ways(p, few) if fits else None
+        ways[key] = Ways(p, few) if fits else None
 
 
 def _carried(p: Program) -> list[int]:
@@ -170,7 +170,7 @@ def _carried(p: Program) -> list[int]:
     return [i for i in steps if carries >> i & 1 and p.is_float(Ref(i))]
 
 
-class _Ways:
+class Ways:
     """How each gradient that a backward carries moves a few entries of its result."""
 
     def __init__(self, p: Program, places: Tensor) -> None:
@@ -247,6 +247,8 @@ class _Ways:
                 if i not in self.slopes or values[i].shape != before.shape:
                     return None
                 moved = (values[i] - before).reshape(-1).to(torch.float64)
+                if not moved.isfinite().all():
+                    return None  # 0 times that is not 0, and a later mask may hide it
                 entries = entries + self.slopes[i] @ moved
             plain[i] = values[i]
         return entries
