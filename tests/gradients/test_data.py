@@ -72,7 +72,7 @@ def test_leaves_the_threads_alone():
 def test_a_diagnosis_is_fast():
     times = []
     for row in WRONG[::6]:
-        start = time.perf_counter()
+        start = time.process_time()
         diagnosed(row)
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     assert statistics.median(times) < 0.25

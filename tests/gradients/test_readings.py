@@ -93,7 +93,9 @@ def test_the_same_account_is_said_once():
     diagnosis = diagnose(lambda i, g: g * 1, torch.relu, {"input": A}, wrt="input")
     first, second = diagnosis.mistakes
     assert first.explanation != second.explanation
-    assert second.explanation == "One link of the chain rule is left out."
+    assert (
+        second.explanation == "Another name for the same: one link of the chain rule is left out."
+    )
     assert "upstream itself" in first.explanation
 
 
