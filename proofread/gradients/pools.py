@@ -20,7 +20,7 @@ from proofread.gradients.program import Program, Ref
 
 MOST_ENTRIES = 5000
 FEW = 12  # entries that are looked at first
-WORTH = 40  # so many mistakes in one program are worth a pass through it
+WORTH = 3000  # steps of all mistakes of one program: so many are worth a pass through it
 LARGEST = 20_000_000  # numbers that such a pass may hold
 AGAIN = 1e-9
 
@@ -155,9 +155,9 @@ def _add_ways(
         if min(candidate.changes) > p.upstream.i:
             found.setdefault(id(p), []).append(p)
     for key, programs in found.items():
-        if key in ways or len(programs) < WORTH:
-            continue
         p = programs[0]
+        if key in ways or len(programs) * (p.result.i - p.upstream.i) < WORTH:
+            continue
         held = len(few) * sum(p.values[i].numel() for i in _carried(p))
         fits = p.shape(p.result) == tuple(right.shape) and held < LARGEST
         ways[key] = Ways(p, few) if fits else None

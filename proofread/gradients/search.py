@@ -75,6 +75,11 @@ class Problem:
                 found.append((tag, program))
         return found
 
+    @cached_property
+    def terms(self) -> list[tuple[Program, dict[tuple[int, int], Tensor]]]:
+        """What each term of each sum adds to the gradient, in each program."""
+        return [(program, _contributions(program, self.right)) for _, program in self.programs]
+
     def _holds(self, traced: Program, rules: dict) -> bool:
         return self._differentiated(traced, rules) is not None
 
@@ -85,8 +90,10 @@ class Problem:
             return None
         return program if same(program[program.result], self.right, 1e-5) else None
 
-    def _planted(self) -> Iterator[Candidate]:
+    def _planted(self, tags: set[str] | None = None) -> Iterator[Candidate]:
         for tag, program in self.programs:
+            if tags is not None and tag not in tags:
+                continue
             yield from every_mistake(Enumeration(program, tag, self.sizes))
 
     def pools(self) -> Iterator[tuple[float, list[Pool]]]:
@@ -108,7 +115,8 @@ class Problem:
         if not sources:
             return []
         places = {source[:3] for source in sources}
-        planted = (c for c in self._planted() if (*c.key[:2], c.label) in places)
+        tags = {source[0] for source in sources}
+        planted = (c for c in self._planted(tags) if (*c.key[:2], c.label) in places)
         return self._run(c for c in planted if c.source in sources)
 
     def _run(self, planted: Iterable[Candidate]) -> list[Pool]:
@@ -219,8 +227,7 @@ def _fits(u: Tensor, problem: Problem, tolerance: float) -> list[Finding]:
     rest = u - problem.right
     # What is rounding in the gradient is more of the difference.
     loose = tolerance * float(u.abs().max() / rest.abs().max())
-    for _, program in problem.programs:
-        terms = _contributions(program, problem.right)
+    for program, terms in problem.terms:
         for (i, k), term in terms.items():
             more = ratio(rest, term, loose)
             if more is None or ratio(term, problem.right, AGAIN):
