@@ -98,19 +98,23 @@ def _judge(case: intake.Case, trial: experiments.Trial) -> _Verdict:
     if plain:
         return _Verdict(plain, [], trial)
     tie = experiments.tie(trial)
+    notes = []
     if tie:
-        return _Verdict([], [note("tie_convention", tie)], trial)
+        beside = experiments.beside_the_kink(case, trial)
+        if beside is None or beside.agrees:
+            return _Verdict([], [note("tie_convention", tie)], trial)
+        trial, notes = beside, [note("other_values")]
     changed = _changed(trial)
     findings = experiments.repeated(case, trial)
     if not findings:
         findings = experiments.explained(case, trial)
     if not findings and changed:
-        return _Verdict(changed, [], trial)
+        return _Verdict(changed, notes, trial)
     if not findings:
         findings = experiments.behaviour(case, trial)
     if not findings:
         findings = [_unexplained(trial, case.wrt)]
-    return _Verdict([*findings, *changed], [], trial)
+    return _Verdict([*findings, *changed], notes, trial)
 
 
 def _unexplained(trial: experiments.Trial, wrt: str) -> Finding:

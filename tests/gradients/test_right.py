@@ -115,6 +115,77 @@ def test_tie_of_a_maximum_is_a_convention():
     assert [n.label for n in diagnosis.notes] == ["tie_convention"]
 
 
+BORDERS = torch.tensor([[-1.0, 0.5, 1.0], [2.0, -0.75, -1.0]]).double()
+KINKS = {
+    "clamp": (lambda x: x.clamp(-1, 1), lambda x: x.abs() < 1),
+    "clamp from below": (lambda x: x.clamp_min(-1), lambda x: x > -1),
+    "clamp from above": (lambda x: torch.clamp_max(x, 1.0), lambda x: x < 1),
+    "hardtanh": (lambda x: F.hardtanh(x), lambda x: x.abs() <= 1),
+    "relu6": (lambda x: F.relu6(x + 5), lambda x: x <= 1),
+    "softshrink": (lambda x: F.softshrink(x, 0.5), lambda x: x.abs() >= 0.5),
+    "where": (lambda x: torch.where(x > 1, x, 0 * x), lambda x: x >= 1),
+    "maximum": (lambda x: torch.maximum(x, BORDERS.round()), lambda x: x >= BORDERS.round()),
+}
+
+
+@pytest.mark.parametrize("name", KINKS)
+def test_the_slope_at_any_kink_is_a_convention(name):
+    forward, mask = KINKS[name]
+    x = BORDERS.clone().requires_grad_()
+    given = torch.autograd.grad(forward(x).sum(), x)[0]
+    assert not torch.equal(given, mask(BORDERS).double()), "the case shows nothing"
+    diagnosis = diagnose(lambda i, g: g * mask(i["x"]), forward, {"x": BORDERS}, wrt="x")
+    assert diagnosis.ok, str(diagnosis)
+    assert [n.label for n in diagnosis.notes] == ["tie_convention"]
+    doubled = diagnose(lambda i, g: 2 * g * mask(i["x"]), forward, {"x": BORDERS}, wrt="x")
+    assert not doubled.ok
+
+
+@pytest.mark.parametrize("wrt", ["X", "W", "b"])
+@pytest.mark.parametrize("slope", [1, 0.5])
+def test_weights_of_zeros_are_one_large_tie(wrt, slope):
+    """At W = 0 and b = 0 all of Z is at the kink, and each gradient before it depends on the slope."""
+    inputs = {"X": torch.randn(4, 5), "W": torch.zeros(5, 3), "b": torch.zeros(3)}
+    inputs = {name: value.double() for name, value in inputs.items()}
+
+    def backward(i, g):
+        Z = i["X"] @ i["W"] + i["b"]
+        dJ_dZ = g * torch.where(Z == 0, slope, (Z > 0).double())
+        return {"X": dJ_dZ @ i["W"].T, "W": i["X"].T @ dJ_dZ, "b": dJ_dZ.sum(0)}[wrt]
+
+    def forward(X, W, b):
+        return torch.relu(X @ W + b)
+
+    diagnosis = diagnose(backward, forward, inputs, wrt=wrt)
+    assert diagnosis.ok, str(diagnosis)
+    ties = [] if wrt == "X" else ["tie_convention"]
+    assert [n.label for n in diagnosis.notes] == ties
+    if wrt != "X":
+        g = torch.randn(4, 3).double()
+        assert diagnose(backward(inputs, g), forward, inputs, wrt=wrt, upstream=g).ok
+        assert not diagnose(3 * backward(inputs, g), forward, inputs, wrt=wrt, upstream=g).ok
+
+
+def test_a_tie_does_not_hide_a_lost_mask():
+    """A function is asked again a little beside the kink."""
+    diagnosis = diagnose(lambda i, g: g, L.relu, {"Z": torch.zeros(3, 4)}, wrt="Z")
+    assert diagnosis.mistakes[0].label == "missing_mask"
+    assert [n.label for n in diagnosis.notes] == ["other_values"]
+
+
+@pytest.mark.parametrize("kind", [torch.bool, torch.float64])
+def test_a_given_mask_is_no_kink(kind):
+    """The mask is 0 just where the gradient differs, and that is no convention."""
+    inputs = {"x": torch.randn(4, 5).double(), "keep": (torch.rand(4, 5) > 0.4).to(kind)}
+
+    def forward(x, keep):
+        return torch.where(keep > 0, x, 0 * x) if kind is torch.float64 else x.masked_fill(~keep, 0)
+
+    assert not diagnose(lambda i, g: g.clone(), forward, inputs, wrt="x").ok
+    g = torch.randn(4, 5).double()
+    assert not diagnose(g.clone(), forward, inputs, wrt="x", upstream=g).ok
+
+
 def test_a_mean_of_one_row_as_a_tensor():
     inputs = {"X": torch.randn(1, 3), "W": torch.randn(3, 4), "b": torch.randn(4)}
     g = torch.randn(1, 4)
