@@ -38,6 +38,7 @@ def main() -> None:
     results = {}
     for page in tqdm(pages(), desc="pages"):
         found = mutate_file(page)
+        lines = [equation.line for equation in read_document(page).equations]
         by_outcome = {
             kind: [o for o in found.outcomes if o.outcome == kind]
             for kind in ("caught", "same", "survived")
@@ -47,7 +48,9 @@ def main() -> None:
             "formulas": found.formulas,
             **{kind: len(outcomes) for kind, outcomes in by_outcome.items()},
             "listed": [
-                {"line": o.line, "kind": o.kind, "before": o.before, "after": o.after}
+                # Which equation: its line changes with every sentence above it.
+                {"equation": lines.index(o.line), "kind": o.kind}
+                | {"before": o.before, "after": o.after}
                 | {"outcome": o.outcome, "reason": o.reason}
                 for o in by_outcome["same"] + by_outcome["survived"]
             ],

@@ -45,6 +45,7 @@ from pymdownx.blocks.block import Block
 
 from extensions import svg
 from extensions.svg import Axis, Plot, figure, megabytes, rounded
+from proofread.equations.documents import read_document
 
 RESULTS = Path("benchmarks/results")
 
@@ -433,9 +434,10 @@ class UncaughtBlock(Block):
                 continue
             SubElement(listing, "p").text = f"{path}:"
             items = SubElement(listing, "ul")
+            lines = dict(enumerate(found.line for found in read_document(Path(path)).equations))
             for edit in page["listed"]:
                 item = SubElement(items, "li")
-                item.text = f"line {edit['line']}, {edit['kind']}: "
+                item.text = f"line {lines.get(edit['equation'], 'unknown')}, {edit['kind']}: "
                 SubElement(item, "code").text = edit["before"]
                 item[-1].tail = " to "
                 SubElement(item, "code").text = edit["after"]

@@ -2,7 +2,11 @@
 
 import json
 
+import markdown
+
 from benchmarks import mutations
+from extensions import measured
+from proofread.equations.mutate import mutate_file
 
 RESULT = json.loads(mutations.RESULTS.read_text())["pages"]
 
@@ -21,3 +25,44 @@ def test_every_edit_that_changes_the_meaning_is_caught():
         edit for page in RESULT.values() for edit in page["listed"] if edit["outcome"] != "same"
     ] == []
     assert sum(page["caught"] for page in RESULT.values()) > 1000
+
+
+def test_an_edit_is_listed_with_the_line_of_today(tmp_path, monkeypatch):
+    page = tmp_path / "page.md"
+    page.write_text("$$a = a$$\n\nA sentence.\n\n$$b = b$$\n")
+    edit = {"equation": 1, "kind": "sign", "before": "b", "after": "c", "reason": "why"}
+    pages = {str(page): {"listed": [edit, edit | {"equation": 2}]}}
+    monkeypatch.setattr(measured, "read", lambda name: {"pages": pages})
+    shown = markdown.markdown("/// uncaught\n///", extensions=["extensions.measured"])
+    assert "line 5, sign: <code>b</code>" in shown
+    assert "line unknown" in shown
+    page.write_text("One more.\n\n" + page.read_text())
+    assert "line 7, sign" in markdown.markdown(
+        "/// uncaught\n///", extensions=["extensions.measured"]
+    )
+
+
+# W and Y are there for the draws that they bring about: at one scale, no draw of these tells.
+CASES = r"""---
+proofread:
+  vectors: rows
+  symbols: {X: N D, W: D M, b: scalar, Y: N M, w: D, y: N}
+  forward: J = (torch.relu(X @ w + b) - y).square().mean()
+  latex: {'\mathbf{x}': X, '\mathbf{w}': w}
+---
+$$
+\frac{\partial J}{\partial \mathbf{w}} = \frac{2}{N} \sum_{i=1}^{N} \begin{cases}
+\mathbf{0} & \mathbf{x}_i \mathbf{w} + b \leq 0 \\
+(\mathbf{x}_i \mathbf{w} + b - y_i) \, \mathbf{x}_i^T & \mathbf{x}_i \mathbf{w} + b > 0
+\end{cases}
+$$
+"""
+
+
+def test_a_condition_that_fails_on_small_data_alone_is_caught(tmp_path):
+    """J > 0 nearly always where b > 0, unless the data is small: J is a square."""
+    page = tmp_path / "page.md"
+    page.write_text(CASES)
+    found = mutate_file(page, most=1000)
+    edits = [o for o in found.outcomes if (o.before, o.after) == ("b", "J")]
+    assert edits and {o.outcome for o in edits} == {"caught"}

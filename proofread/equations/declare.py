@@ -167,7 +167,7 @@ class Declarations:
 
     @cached_property
     def many_worlds(self) -> tuple[World, ...]:
-        """Further draws, for formulas whose value hangs on few decisions."""
+        """Further draws, at four scales, for formulas whose value hangs on few decisions."""
         further = []
         for seed in range(3, 12):
             try:

@@ -231,15 +231,16 @@ def _try(page: Page, edit: Edit, found: Found, vacuous: bool, fresh: list[World]
         made.reason = "vacuous: " + next(c.vacuous for c in chains if c.vacuous)
         return made
     again = Page(page.declared, sums_shown=page.sums_shown, worlds=fresh, conventions=False)
-    again.defined = {} if defined else page.defined
-    if not defined:
-        chains = again.check_display(edit.display)
-        bad = next((c for c in chains if c.verdict != "holds"), None)
-        if bad is not None:
-            made.outcome, made.reason = "survived", f"a fresh draw tells it apart: {bad.reason}"
-            return made
+    again.defined = defined
+    chains = again.check_display(edit.display)
+    bad = next((c for c in chains if c.verdict != "holds"), None)
+    if bad is not None:
+        made.outcome, made.reason = "survived", f"a fresh draw tells it apart: {bad.reason}"
+        return made
     made.outcome = "same"
-    made.reason = _why(edit) or f"the same value on {FRESH} fresh draws at three sizes"
+    made.reason = (
+        _why(edit) or f"the same value on {FRESH} fresh draws at three sizes and four scales"
+    )
     return made
 
 
