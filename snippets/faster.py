@@ -64,6 +64,8 @@ class Buffers(NamedTuple):
 def buffers(X: Tensor, W: Tensor, rows: int) -> Buffers:
     """Room for passes over X that take `rows` rows at a time.
 
+    ValueError where rows is less than 1.
+
     >>> made = buffers(torch.ones(4, 2), torch.ones(2, 3), rows=1)
     >>> [tuple(buffer.shape) for buffer in made]
     [(1, 3), (1, 3), (2, 3), (3,), (4, 2)]
@@ -84,6 +86,33 @@ def buffers(X: Tensor, W: Tensor, rows: int) -> Buffers:
     )
 
 
+def check_shape(
+    name: str, tensor: Tensor, shape: tuple
+):
+    """ValueError with the name where the shape differs."""
+    if tensor.shape != shape:
+        raise ValueError(
+            f"{name} is {tuple(tensor.shape)},"
+            f" needed is {shape}"
+        )
+
+
+def check_room(
+    out: Buffers, X: Tensor, W: Tensor, rows: int
+):
+    """ValueError where out is not room for X and W.
+
+    PyTorch itself would resize it, in new memory.
+    """
+    (N, D), M = X.shape, W.shape[1]
+    Z = (rows, M)
+    needed = Buffers(Z, Z, (D, M), (M,), (N, D))
+    for name, shape in needed._asdict().items():
+        check_shape(
+            f"out.{name}", getattr(out, name), shape
+        )
+
+
 # --8<-- [end:buffers]
 
 
@@ -96,6 +125,9 @@ def pass_into(
     Y: Float[Tensor, "N M"],
 ) -> Float[Tensor, ""]:
     """Return J; the gradients are in out, not in new memory.
+
+    out: buffers(X, W, rows=N), for the N rows of X.
+    ValueError for another out, and where Y is empty.
 
     >>> X = torch.arange(1.0, 9.0).reshape(4, 2)
     >>> W = torch.tensor([[2., 1.], [-1., 0.]])
@@ -113,6 +145,7 @@ def pass_into(
     """
     if Y.numel() == 0:
         raise ValueError(f"Y needs entries: {Y.shape}")
+    check_room(out, X, W, rows=len(X))
     torch.addmm(b, X, W, out=out.dJ_dZ)  # Z
     torch.gt(out.dJ_dZ, 0, out=out.active)
     out.dJ_dZ.relu_()  # A
@@ -138,6 +171,9 @@ def pass_in_blocks(
 ) -> Float[Tensor, ""]:
     """The same, as many rows at a time as out has room for.
 
+    out: buffers(X, W, rows), with rows of your choice.
+    ValueError for another out, and where Y is empty.
+
     >>> X = torch.arange(1.0, 9.0).reshape(4, 2)
     >>> W = torch.tensor([[2., 1.], [-1., 0.]])
     >>> b = torch.tensor([-1., -3.])
@@ -155,6 +191,7 @@ def pass_in_blocks(
     if Y.numel() == 0:
         raise ValueError(f"Y needs entries: {Y.shape}")
     rows = len(out.dJ_dZ)
+    check_room(out, X, W, rows)
     J = X.new_zeros(())
     out.dJ_dW.zero_()
     out.dJ_db.zero_()
@@ -198,6 +235,8 @@ def fused(
 ]:
     """J, dJ/dW and dJ/db; fills dJ_dX. To be compiled.
 
+    ValueError where Y is empty.
+
     >>> X = torch.arange(1.0, 9.0).reshape(4, 2)
     >>> W, b = torch.tensor([[2.], [-1.]]), torch.tensor([-1.])
     >>> Y = torch.tensor([[1.], [3.], [0.], [7.]])
@@ -237,12 +276,8 @@ def cpp_compiler() -> str:
 
     RuntimeError where there is none.
     """
-    names = (
-        os.environ.get("CXX"),
-        "g++",
-        "clang++",
-        "c++",
-    )
+    given = os.environ.get("CXX")
+    names = (given, "g++", "clang++", "c++")
     paths = (
         shutil.which(name) for name in names if name
     )
@@ -258,6 +293,7 @@ def compiled_pass():
     """`fused` as one piece of machine code.
 
     The first call compiles it, which takes seconds.
+    RuntimeError where there is no C++ compiler.
     """
     cpp_compiler()
     return torch.compile(
@@ -268,7 +304,7 @@ def compiled_pass():
 # --8<-- [end:compiled]
 
 
-# --8<-- [start:one_pass]
+# --8<-- [start:loop]
 ONE_PASS = """
 #include <algorithm>
 #include <vector>
@@ -323,39 +359,74 @@ EXPORT(float64, double)
 """
 
 
+# --8<-- [end:loop]
+
+
+# --8<-- [start:check_pass]
+def check_pass(
+    dJ_dX: Tensor,
+    X: Tensor,
+    W: Tensor,
+    b: Tensor,
+    Y: Tensor,
+):
+    """ValueError where addresses alone would mislead."""
+    N, D = X.shape
+    if N == 0:
+        raise ValueError(f"Y needs entries: {Y.shape}")
+    if X.dtype not in (torch.float32, torch.float64):
+        raise ValueError(
+            f"X is {X.dtype}, needed is one of"
+            " torch.float32 and torch.float64"
+        )
+    names = ("X", "W", "b", "Y", "dJ_dX")
+    given = (X, W, b, Y, dJ_dX)
+    shapes = ((N, D), (D, 1), (1,), (N, 1), (N, D))
+    rest = zip(names, given, shapes, strict=True)
+    for name, tensor, shape in rest:
+        check_shape(name, tensor, shape)
+        found = f"{tensor.dtype} on {tensor.device}"
+        needed = f"{X.dtype} on {X.device}"
+        if found != needed:
+            raise ValueError(
+                f"{name} is {found},"
+                f" needed is {needed}, as X"
+            )
+        if not tensor.is_contiguous():
+            raise ValueError(
+                f"{name} needs contiguous rows"
+            )
+
+
+# --8<-- [end:check_pass]
+
+
+# --8<-- [start:one_pass]
 @functools.cache
 def library() -> ctypes.CDLL:
-    """Compile the code above, once for each process."""
+    """Compile the code above, once for each process.
+
+    RuntimeError where there is no compiler, or it fails.
+    """
     folder = tempfile.TemporaryDirectory(
         ignore_cleanup_errors=True
     )
     path = Path(folder.name) / "one_pass.so"
-    command = [
-        cpp_compiler(),
-        "-O3",
-        "-fopenmp",
-        "-shared",
-    ]
-    command += [
-        "-fPIC",
-        "-x",
-        "c++",
-        "-",
-        "-o",
-        str(path),
-    ]
-    done = subprocess.run(
-        command,
-        input=ONE_PASS,
-        text=True,
-        capture_output=True,
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(
-            f"the C++ compiler failed:\n{done.stderr}"
-        )
+    command = [cpp_compiler(), "-O3", "-fopenmp"]
+    command += ["-shared", "-fPIC", "-x", "c++", "-"]
+    command += ["-o", str(path)]
     with folder:
+        done = subprocess.run(
+            command,
+            input=ONE_PASS,
+            text=True,
+            capture_output=True,
+            check=False,
+        )
+        if done.returncode:
+            raise RuntimeError(
+                f"the C++ compiler failed:\n{done.stderr}"
+            )
         return ctypes.CDLL(str(path))
 
 
@@ -372,6 +443,10 @@ def one_pass(
 ]:
     """J, dJ/dW and dJ/db; fills dJ_dX. Reads X once.
 
+    All are float32, or all float64, contiguous, on the CPU.
+    ValueError where not, where shapes differ or Y is empty;
+    RuntimeError where the C++ can't be compiled.
+
     >>> X = torch.arange(1.0, 9.0).reshape(4, 2)
     >>> W, b = torch.tensor([[2.], [-1.]]), torch.tensor([-1.])
     >>> Y = torch.tensor([[1.], [3.], [0.], [7.]])
@@ -383,66 +458,22 @@ def one_pass(
     tensor([[ 3.0000, -1.5000],
             [-2.0000,  1.0000]])
     """
-    N, D = X.shape
-    given = {
-        "X": X,
-        "W": W,
-        "b": b,
-        "Y": Y,
-        "dJ_dX": dJ_dX,
-    }
-    shapes = [(N, D), (D, 1), (1,), (N, 1), (N, D)]
-    if N == 0:
-        raise ValueError(f"Y needs entries: {Y.shape}")
-    # C++ sees addresses alone, and would believe anything.
-    rest = zip(given.items(), shapes, strict=True)
-    for (name, tensor), shape in rest:
-        if tensor.shape != shape:
-            raise ValueError(
-                f"{name} is {tuple(tensor.shape)},"
-                f" needed is {shape}"
-            )
-        if (tensor.dtype, tensor.device) != (
-            X.dtype,
-            torch.device("cpu"),
-        ):
-            raise ValueError(
-                f"{name} is {tensor.dtype} on"
-                f" {tensor.device}, needed is"
-                f" {X.dtype}, as X, on cpu"
-            )
-        if not tensor.is_contiguous():
-            raise ValueError(
-                f"{name} needs contiguous rows"
-            )
-    types = {
-        torch.float32: "float32",
-        torch.float64: "float64",
-    }
-    if X.dtype not in types:
+    check_pass(dJ_dX, X, W, b, Y)
+    if X.device.type != "cpu":
         raise ValueError(
-            f"X is {X.dtype}, needed is one of {[*types]}"
+            f"X is on {X.device}, needed is cpu"
         )
+    N, D = X.shape
     J, dJ_dW, dJ_db = (
-        X.new_empty(()),
-        W.new_empty(D, 1),
-        b.new_empty(1),
+        X.new_empty(s) for s in ((), (D, 1), (1,))
     )
-    pointers = [
-        ctypes.c_void_p(tensor.data_ptr())
-        for tensor in (
-            X,
-            W,
-            b,
-            Y,
-            J,
-            dJ_dW,
-            dJ_db,
-            dJ_dX,
-        )
+    tensors = (X, W, b, Y, J, dJ_dW, dJ_db, dJ_dX)
+    name = str(X.dtype).removeprefix("torch.")
+    addresses = [
+        ctypes.c_void_p(t.data_ptr()) for t in tensors
     ]
-    library()[types[X.dtype]](
-        ctypes.c_long(N), ctypes.c_long(D), *pointers
+    library()[name](
+        ctypes.c_long(N), ctypes.c_long(D), *addresses
     )
     return J, dJ_dW, dJ_db
 

@@ -13,26 +13,34 @@ from jaxtyping import Float
 from torch import Tensor
 
 # --8<-- [end:imports]
+# --8<-- [start:imports_of_checks]
+from snippets.faster import check_pass
+
+# --8<-- [end:imports_of_checks]
 
 
 # --8<-- [start:kernel]
 @no_type_check
 @triton.jit
 def kernel(
-    X,
-    w,
-    b,
-    Y,
-    losses,
-    dJ_dw_parts,
-    dJ_db_parts,
-    dJ_dX,
+    X,  # (N, D)
+    w,  # (D,)
+    b,  # (1,)
+    Y,  # (N,)
+    losses,  # (programs,)
+    dJ_dw_parts,  # (programs, D)
+    dJ_db_parts,  # (programs,)
+    dJ_dX,  # (N, D)
     N,
     D: tl.constexpr,
-    COLUMNS: tl.constexpr,
-    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,  # D or more, a power of 2
+    ROWS: tl.constexpr,  # of a tile, a power of 2
 ):
-    """Each program takes every so-many-th tile of ROWS rows."""
+    """Take the tiles me, me + programs, me + 2 programs, ...
+
+    What has no shape beside it is a number; the rest are
+    addresses.
+    """
     me, programs = tl.program_id(0), tl.num_programs(0)
     dtype = X.dtype.element_ty
     j = tl.arange(0, COLUMNS)
@@ -53,9 +61,8 @@ def kernel(
         g = tl.where(z > 0, error * 2 / N, 0)
         loss += error * error
         db += g
-        dw += tl.sum(
-            g[:, None] * x, 0
-        )  # x is still here
+        # x is still here.
+        dw += tl.sum(g[:, None] * x, 0)
         dx = g[:, None] * weights[None, :]
         tl.store(dJ_dX + at, dx, mask=inside)
     tl.store(losses + me, tl.sum(loss, 0))
@@ -83,7 +90,9 @@ def one_pass(
     """J, dJ/dW and dJ/db; fills dJ_dX.
 
     rows: of one tile, a power of 2. programs: 0 is four
-    for each multiprocessor of the GPU.
+    for each multiprocessor of the GPU. ValueError where rows
+    is no power of 2, Y is empty, shapes, types or devices
+    differ, rows have gaps, or X is not float32 or float64.
 
     >>> device = "cuda" if torch.cuda.is_available() else "cpu"
     >>> X = torch.arange(1.0, 9.0).reshape(4, 2).to(device)
@@ -97,50 +106,26 @@ def one_pass(
     >>> dJ_dX[2:].tolist()
     [[3.0, -1.5], [-2.0, 1.0]]
     """
+    check_pass(dJ_dX, X, W, b, Y)
+    if rows < 1 or rows & (rows - 1):
+        raise ValueError(
+            f"rows needs to be a power of 2: {rows}"
+        )
     N, D = X.shape
-    if N == 0:
-        raise ValueError(f"Y needs entries: {Y.shape}")
-    given = {
-        "X": X,
-        "W": W,
-        "b": b,
-        "Y": Y,
-        "dJ_dX": dJ_dX,
-    }
-    # The kernel sees addresses alone.
-    for name, tensor in given.items():
-        if not tensor.is_contiguous():
-            raise ValueError(
-                f"{name} needs contiguous rows"
-            )
     if programs == 0:
         programs = 8
         if X.is_cuda:
-            properties = (
-                torch.cuda.get_device_properties(
-                    X.device
-                )
+            gpu = torch.cuda.get_device_properties(
+                X.device
             )
-            programs = (
-                4 * properties.multi_processor_count
-            )
+            programs = 4 * gpu.multi_processor_count
     losses = X.new_empty(programs)
     dJ_dw_parts = X.new_empty(programs, D)
     dJ_db_parts = X.new_empty(programs)
     columns = triton.next_power_of_2(D)
+    sums = losses, dJ_dw_parts, dJ_db_parts
     kernel[(programs,)](
-        X,
-        W,
-        b,
-        Y,
-        losses,
-        dJ_dw_parts,
-        dJ_db_parts,
-        dJ_dX,
-        N,
-        D,
-        columns,
-        rows,
+        *(X, W, b, Y), *sums, dJ_dX, N, D, columns, rows
     )
     return (
         losses.sum() / N,

@@ -137,7 +137,35 @@ def plain(function):
     return getattr(function, "__wrapped__", function)
 
 
+@pytest.mark.parametrize("checked", [True, False], ids=["checked", "copied"])
 @pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"X": torch.ones(4, 3)}, r"out.dJ_dX is \(4, 3\), needed is \(5, 3\)"),
+        ({"X": torch.ones(8, 3)}, r"out.dJ_dX is \(8, 3\), needed is \(5, 3\)"),
+        ({"W": torch.ones(3, 1)}, r"out.dJ_dZ is \(ROWS, 1\), needed is \(ROWS, 2\)"),
+        ({"X": torch.ones(5, 4)}, r"out.dJ_dX is \(5, 4\), needed is \(5, 3\)"),
+        ({"W": torch.ones(4, 2)}, r"out.dJ_dW is \(4, 2\), needed is \(3, 2\)"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("form", "rows"), [(faster.pass_into, 5), (faster.pass_in_blocks, 2)], ids=["into", "blocks"]
+)
+def test_buffers_of_another_size_are_refused(form, rows, change, message, checked):
+    """PyTorch resizes them, in new memory; in blocks, rows of dJ/dX were lost."""
+    X, W, b, Y = draw(5, 3, 2, torch.float32)
+    out = faster.buffers(**{"X": X, "W": W, "rows": rows} | change)
+    with pytest.raises(ValueError, match=message.replace("ROWS", str(rows))):
+        (form if checked else plain(form))(out, X, W, b, Y)
+
+
+def test_a_pass_at_once_needs_room_for_all_rows():
+    X, W, b, Y = draw(5, 3, 2, torch.float32)
+    with pytest.raises(ValueError, match=r"out.dJ_dZ is \(2, 2\), needed is \(5, 2\)"):
+        faster.pass_into(faster.buffers(X, W, rows=2), X, W, b, Y)
+
+
+MISFITS = pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"W": torch.ones(3, 2)}, r"W is \(3, 2\), needed is \(3, 1\)"),
@@ -148,25 +176,29 @@ def plain(function):
             "b is torch.float64 .* needed is torch.float32",
         ),
         ({"X": torch.ones(3, 5).T}, "X needs contiguous rows"),
+        ({"b": torch.ones(1, device="meta")}, "b is torch.float32 on meta, needed is .* on cpu"),
         ({"X": torch.ones(0, 3)}, "Y needs entries"),
+        ({"X": torch.ones(5, 3).half()}, "X is torch.float16, needed is one of"),
+        ({"X": torch.ones(5, 3).long()}, "X is torch.int64, needed is one of"),
     ],
 )
+
+
+def ones_for_a_neuron():
+    shapes = {"dJ_dX": (5, 3), "X": (5, 3), "W": (3, 1), "b": (1,), "Y": (5, 1)}
+    return {name: torch.ones(shape) for name, shape in shapes.items()}
+
+
+@MISFITS
 def test_one_pass_refuses_what_would_be_read_past_its_end(change, message):
-    given = {
-        "dJ_dX": torch.ones(5, 3),
-        "X": torch.ones(5, 3),
-        "W": torch.ones(3, 1),
-        "b": torch.ones(1),
-        "Y": torch.ones(5, 1),
-    } | change
     with pytest.raises(ValueError, match=message):
+        plain(faster.one_pass)(**ones_for_a_neuron() | change)
+
+
+def test_one_pass_in_cpp_is_for_the_processor():
+    given = {name: tensor.to("meta") for name, tensor in ones_for_a_neuron().items()}
+    with pytest.raises(ValueError, match="X is on meta, needed is cpu"):
         plain(faster.one_pass)(**given)
-
-
-def test_one_pass_refuses_half_precision():
-    X, W, b, Y = draw(5, 3, 1, torch.float16)
-    with pytest.raises(ValueError, match=r"X is torch.float16, needed is one of"):
-        faster.one_pass(torch.empty_like(X), X, W, b, Y)
 
 
 @pytest.mark.parametrize("rows", [0, -1])
@@ -250,12 +282,21 @@ def test_triton_kernel(size, rows, programs, dtype):
 
 
 @needs_triton
-def test_triton_kernel_refuses_rows_with_gaps():
+@MISFITS
+def test_triton_kernel_refuses_what_would_be_read_past_its_end(change, message):
     from snippets import gpu
 
-    X, W, b, Y = draw(5, 3, 1, torch.float32)
-    with pytest.raises(ValueError, match="X needs contiguous rows"):
-        gpu.one_pass(X, X.T.contiguous().T, W, b, Y)
+    with pytest.raises(ValueError, match=message):
+        plain(gpu.one_pass)(**ones_for_a_neuron() | change)
+
+
+@needs_triton
+@pytest.mark.parametrize("rows", [-2, 0, 3, 6])
+def test_triton_kernel_refuses_tiles_that_are_no_power_of_2(rows):
+    from snippets import gpu
+
+    with pytest.raises(ValueError, match=f"rows needs to be a power of 2: {rows}"):
+        plain(gpu.one_pass)(**ones_for_a_neuron(), rows=rows)
 
 
 AHEAD = """

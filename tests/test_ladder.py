@@ -60,6 +60,12 @@ def test_what_the_pages_say_of_the_measurements():
     assert steps["buffers reused"]["faults"] < 1_000
     assert probes["copy X to new memory"]["median"] > 2 * probes["copy X"]["median"]
     assert probes["X @ W"]["median"] > 1.5 * probes["read X"]["median"]
+    over_copy = {name: step["over_copy"]["median"] for name, step in steps.items()}
+    assert 2 < over_copy["in blocks"] < over_copy["buffers reused"]
+    assert 2.5 < over_copy["two matmuls"] / over_copy["buffers reused"] < 3.5
+    assert 2 < over_copy["first layer, by hand"]
+    by_autograd = [name for name in steps if "autograd" in name]
+    assert (len(steps) - len(by_autograd), len(by_autograd)) == (9, 2)
     for path in FILES:
         best = min(
             step["over_autograd"]["median"]
@@ -67,6 +73,20 @@ def test_what_the_pages_say_of_the_measurements():
             if step["errors"][2] is not None
         )
         assert best <= 1
+
+
+def test_what_the_pages_say_of_growth():
+    sweeps = FOUND["growth.json"]["sweeps"]
+    rows = {point["shape"][0]: point["seconds"] for point in sweeps["N"]}
+    features = {point["shape"][1]: point["seconds"] for point in sweeps["D"]}
+    for form in ("two matmuls", "autograd"):
+        assert rows[512][form]["median"] < 4 * rows[64][form]["median"]
+
+    def over_copy(seconds):
+        return seconds["best form"]["median"] / seconds["copy of X"]["median"]
+
+    assert over_copy(rows[65536]) < 1.4
+    assert all(1.5 < over_copy(features[D]) < 2.5 for D in (2048, 4096, 8192))
 
 
 def test_every_form_gives_the_gradients_of_autograd():
