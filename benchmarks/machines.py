@@ -113,7 +113,9 @@ def alone(data, threads: int) -> Callable:
 def in_micro_batches(data, rows: int) -> tuple[torch.Tensor, ...]:
     """Return J and its gradients by the whole batch, that many rows at a time."""
     X, W, b, Y = data
-    return mean(*accumulate(zip(X.split(rows), Y.split(rows), strict=True), W, b))
+    # One at a time: `split` would hold thousands of small tensors, and they count as memory.
+    starts = range(0, len(X), rows)
+    return mean(*accumulate(((X[i : i + rows], Y[i : i + rows]) for i in starts), W, b))
 
 
 def accumulated(data, rows: int) -> Callable:

@@ -30,6 +30,8 @@ def part(
 ]:
     """What these rows add: NM, S, dS/dW and dS/db.
 
+    ValueError in half precision, where NM and S overflow.
+
     >>> X = torch.arange(1.0, 9.0).reshape(4, 2)
     >>> W = torch.tensor([[2., 1.], [-1., 0.]])
     >>> b = torch.tensor([-1., -3.])
@@ -50,6 +52,11 @@ def part(
             [-32.,  48.]])
     tensor([-4.,  6.])
     """
+    if W.dtype not in (torch.float32, torch.float64):
+        raise ValueError(
+            f"W is {W.dtype}, needed is one of"
+            " torch.float32 and torch.float64"
+        )
     Z = linear.linear(X, W, b)
     A = relu.relu(Z)
     S = (A - Y).square().sum()
@@ -74,6 +81,8 @@ def mean(
     Float[Tensor, "M"],
 ]:
     """J, dJ/dW, dJ/db: divide once, when all is added.
+
+    ValueError where NM is 0.
 
     >>> NM, S = torch.tensor(8.), torch.tensor(30.)
     >>> dS_dW = torch.tensor([[-10., 52.], [-12., 60.]])
@@ -100,6 +109,8 @@ def accumulate(
     b: Float[Tensor, "M"],
 ) -> tuple[Tensor, ...]:
     """Add up micro-batches (X, Y); one in memory at a time.
+
+    ValueError as in part.
 
     >>> X = torch.arange(1.0, 9.0).reshape(4, 2)
     >>> W = torch.tensor([[2., 1.], [-1., 0.]])

@@ -17,6 +17,8 @@ def mse_by_row(
 ) -> Float[Tensor, ""]:
     """One row at a time, in plain Python.
 
+    ValueError where A is empty.
+
     >>> A = torch.tensor([[3., 1.], [5., 2.]])
     >>> Y = torch.tensor([[1., 5.], [5., 4.]])
     >>> mse_by_row(A, Y)  # (4 + 16 + 0 + 4) / 4
@@ -41,6 +43,8 @@ def mse(
     A: Float[Tensor, "N M"], Y: Float[Tensor, "N M"]
 ) -> Float[Tensor, ""]:
     """The mean of all squared differences.
+
+    ValueError where A is empty.
 
     >>> A = torch.tensor([[3., 1.], [5., 2.]])
     >>> Y = torch.tensor([[1., 5.], [5., 4.]])

@@ -20,6 +20,8 @@ def forward_by_row(
 ) -> Float[Tensor, ""]:
     """J in plain Python, one row of the batch at a time.
 
+    ValueError where Y is empty.
+
     >>> X = torch.arange(1.0, 9.0).reshape(4, 2)
     >>> W = torch.tensor([[2., 1.], [-1., 0.]])
     >>> b = torch.tensor([-1., -3.])
@@ -58,6 +60,8 @@ def forward(
     Float[Tensor, ""],
 ]:
     """Z, A and J: one line for each layer.
+
+    ValueError where Y is empty.
 
     >>> X = torch.arange(1.0, 9.0).reshape(4, 2)
     >>> W = torch.tensor([[2., 1.], [-1., 0.]])
@@ -139,6 +143,8 @@ def forward_and_backward(
 ]:
     """J, dJ/dW, dJ/db and dJ/dX: one step's worth.
 
+    ValueError where Y is empty.
+
     >>> X = torch.arange(1.0, 9.0).reshape(4, 2)
     >>> W = torch.tensor([[2., 1.], [-1., 0.]])
     >>> b = torch.tensor([-1., -3.])
@@ -168,6 +174,8 @@ def grad_W_in_closed_form(
     Y: Float[Tensor, "N M"],
 ) -> Float[Tensor, "D M"]:
     """dJ/dW in one formula, the case inside the sum.
+
+    ValueError where Y is empty.
 
     >>> X = torch.arange(1.0, 9.0).reshape(4, 2)
     >>> W = torch.tensor([[2., 1.], [-1., 0.]])

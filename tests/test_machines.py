@@ -66,6 +66,16 @@ def test_no_rows_add_nothing():
             mean(*terms)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_refused(dtype):
+    """In float16, NM = 70,000 is inf; in bfloat16 it is 70,144."""
+    X, W, b, Y = (T.to(dtype) for T in data(4))
+    with pytest.raises(ValueError, match=f"W is {dtype}, needed is one of torch.float32"):
+        part(X, W, b, Y)
+    with pytest.raises(ValueError, match=f"W is {dtype}"):
+        accumulate([(X, Y)], W, b)
+
+
 def test_the_data_is_left_alone():
     X, W, b, Y = data(4)
     before = [T.clone() for T in (X, W, b, Y)]
@@ -346,12 +356,20 @@ def test_the_measurements_are_as_the_page_says():
     for rows in (16, 64, 256, 1024):
         assert median(batches[rows], "two_threads") < median(batches[rows], "two_processes")
     assert median(largest, "two_processes") < median(largest, "two_threads")
+    close = {}
+    for rows, batch in batches.items():
+        half, message = median(batch, "one_thread") / 2, median(batch, "message_alone")
+        assert (message > half) == (batch["processes_over_one"]["median"] < 1)
+        close[rows] = (half + message) / median(batch, "two_processes")
+    assert max(close[rows] for rows in (256, 1024, 4096)) < min(close[16], close[65536])
     messages = result["messages"]
     assert messages["64"]["median_s"] > 10 * messages["1"]["median_s"]
     micro = result["micro_batches"]
     assert micro["16"]["median_s"] > 1.5 * micro["256"]["median_s"]
     assert micro["256"]["peak_bytes"] < micro["65536"]["peak_bytes"] / 10
     assert max(found["errors"]["float64"] for found in micro.values()) < 1e-12
+    # As far as it can be told: a page of memory more or less.
+    assert micro["16"]["peak_bytes"] < micro["256"]["peak_bytes"] + 1e6
 
 
 def test_what_was_counted_is_the_ring():

@@ -1,10 +1,14 @@
 """Wrong input is a clear error that names the argument, and never a wrong number."""
 
+import ast
+import inspect
+
 import pytest
 import torch
 from jaxtyping import TypeCheckError
 
 from snippets import layers, linear, mse, network, relu
+from tests.checks import LAYERS, module_of
 
 
 def ones(*shape, **settings):
@@ -76,3 +80,46 @@ def test_sum_over_an_empty_batch_is_zero():
     torch.testing.assert_close(linear.grad_W(ones(0, 3), ones(0, 4)), torch.zeros(3, 4))
     torch.testing.assert_close(linear.grad_b(ones(0, 4)), torch.zeros(4))
     assert linear.grad_X(ones(0, 4), ones(3, 4)).shape == (0, 3)
+
+
+def raised_by(module):
+    """Return the functions of a module, and the names of the errors that each can raise."""
+    tree = ast.parse(inspect.getsource(module))
+    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    errors = {
+        name: {ast.unparse(n.exc.func) for n in ast.walk(node) if isinstance(n, ast.Raise)}
+        for name, node in functions.items()
+    }
+    calls = {
+        name: {
+            n.func.id
+            for n in ast.walk(node)
+            if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)
+        }
+        for name, node in functions.items()
+    }
+    for _ in functions:  # as many steps as a chain of calls can have
+        for name in functions:
+            for called in calls[name]:
+                errors[name] |= errors.get(called, set())
+                if called in vars(module) and called not in functions:
+                    other = inspect.getmodule(vars(module)[called])
+                    if other not in (None, module) and other.__name__.startswith("snippets."):
+                        errors[name] |= raised_by(other)[called]
+    return {name: found for name, found in errors.items() if found}
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_docstring_names_the_errors(layer):
+    module = module_of(layer)
+    silent = {
+        (name, error)
+        for name, errors in raised_by(module).items()
+        for error in errors
+        if error not in inspect.getdoc(getattr(module, name))
+    }
+    assert silent == set()
+
+
+def test_errors_are_found():
+    assert raised_by(module_of("faster"))["one_pass"] == {"ValueError", "RuntimeError"}
