@@ -31,13 +31,14 @@ from xml.etree.ElementTree import Element, SubElement
 import numpy as np
 import torch
 from markdown.util import AtomicString
-from pymdownx.blocks import BlocksExtension
-from pymdownx.blocks.block import Block, type_string
+from pymdownx.blocks.block import type_string
 
-from extensions import evidence, report
+from extensions import evidence
+from extensions.blocks import Block, BlocksExtension
 from extensions.trace import Comparison, Number, evaluate, exact, trace, written
 
 Pieces = tuple[tuple[str, str], ...]
+MOST_AXES = 3
 OPPOSITE = {">": "≤", "<": "≥", "≥": "<", "≤": ">", "=": "≠"}
 
 
@@ -52,11 +53,12 @@ def example(function: Callable, module: ModuleType) -> dict[str, torch.Tensor]:
         ValueError: where it has no such call, or an argument is no tensor.
     """
     namespace = dict(vars(module))
+    bind = inspect.signature(function).bind
     for step in doctest.DocTestParser().get_examples(function.__doc__ or ""):
         for node in ast.walk(ast.parse(step.source)):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == function.__name__:
-                given = [eval(ast.unparse(argument), namespace) for argument in node.args]
-                found = inspect.signature(function).bind(*given).arguments
+                call = eval(ast.unparse(node), namespace | {function.__name__: bind})
+                found = call.arguments
                 if other := [n for n, value in found.items() if not torch.is_tensor(value)]:
                     raise ValueError(f"{other[0]} is no tensor")
                 return found
@@ -129,6 +131,10 @@ class Step:
         self.way = self.on_the_way(made, tuple(through.split()))
         self.made = [*self.way, self.output]
         self.matrices = [*self.inputs, *self.made]
+        for matrix in self.matrices:
+            if matrix.values.ndim > MOST_AXES:
+                axes = f"{matrix.name or 'the tensor on the way'} has {matrix.values.ndim} axes"
+                raise ValueError(f"{axes}; a figure has room for {MOST_AXES}")
         for matrix in self.made:
             self.check(matrix)
 
@@ -323,12 +329,7 @@ class CellsBlock(Block):
 
     def on_create(self, parent: Element) -> Element:
         layer, _, name = self.argument.partition(".")
-        try:
-            step = Step(layer, name, self.options["name"], self.options["through"])
-        except (ValueError, ImportError) as problem:
-            report.warn(f"/// cells | {self.argument}\n", str(problem))
-            return SubElement(parent, "div")
-        return draw(step, parent)
+        return draw(Step(layer, name, self.options["name"], self.options["through"]), parent)
 
 
 class CellsExtension(BlocksExtension):

@@ -13,10 +13,9 @@ from collections.abc import Callable
 from xml.etree.ElementTree import Element
 
 import torch
-from pymdownx.blocks import BlocksExtension
-from pymdownx.blocks.block import Block
 from torch import Tensor
 
+from extensions.blocks import Block, BlocksExtension
 from extensions.evidence import load
 from extensions.svg import Axis, Plot, Point, figure, number
 
@@ -235,7 +234,7 @@ class CurveBlock(Block):
 
     def on_create(self, parent: Element) -> Element:
         if self.argument not in FIGURES:
-            raise ValueError(f"curve | {self.argument}: there are {', '.join(FIGURES)}")
+            raise ValueError(f"there is no figure {self.argument!r}, but {', '.join(FIGURES)}")
         plots, caption = FIGURES[self.argument]()
         return figure(parent, plots, caption)
 

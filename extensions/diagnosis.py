@@ -10,37 +10,48 @@ and shows the printed diagnosis. `sizes` replaces sizes of the axes; `zeros: Z` 
 an argument to 0, where a ReLU ties.
 """
 
-import importlib
 import inspect
-import sys
 from collections.abc import Mapping
 from typing import ClassVar
 from xml.etree.ElementTree import Element, SubElement
 
 from markdown.util import AtomicString
-from pymdownx.blocks import BlocksExtension
-from pymdownx.blocks.block import Block, type_string
+from pymdownx.blocks.block import type_string
 from torch import Tensor
 
-from extensions import report
+from extensions import evidence
+from extensions.blocks import Block, BlocksExtension
 from proofread.gradients import Diagnosis, diagnose
 from proofread.signatures import Gradient, by_hand, draw, forward_of, output
 
+LARGEST = 10**9
+
 
 def load(layer: str, name: str) -> Gradient:
-    """Import the wrong function anew, so that a served page shows the file as it is now."""
-    sys.modules.pop(f"mistakes.{layer}", None)
-    function = getattr(importlib.import_module(f"mistakes.{layer}"), name)
+    """Return the wrong function; ValueError where there is no such file or function."""
+    function = getattr(evidence.load(layer, "mistakes"), name, None)
+    if not inspect.isfunction(function) or not name.startswith("grad_"):
+        raise ValueError(f"mistakes/{layer}.py has no function {name!r} that is a gradient")
     parameters = inspect.signature(function).parameters
     upstream = next((p for p in parameters if p.startswith("dJ_d")), None)
     return Gradient(function, name.split("_")[1], upstream)
 
 
 def examine(layer: str, name: str, sizes: Mapping[str, int], zeros: str = "") -> Diagnosis:
-    """Diagnose one wrong function on random data."""
+    """Diagnose one wrong function on random data.
+
+    Raises:
+        ValueError: where there is no such function, axis or argument.
+    """
     gradient = load(layer, name)
-    forward = forward_of(importlib.import_module(f"snippets.{layer}"))
+    forward = forward_of(evidence.load(layer))
+    shapes = inspect.get_annotations(forward, eval_str=True)
     inputs = draw(forward, sizes)
+    axes = {axis for argument in inputs for axis in shapes[argument].dim_str.split()}
+    if unknown := [axis for axis in sizes if axis not in axes]:
+        raise ValueError(f"sizes: no argument has an axis {unknown[0]!r}, but {sorted(axes)}")
+    if zeros and zeros not in inputs:
+        raise ValueError(f"zeros: there is no argument {zeros!r}, but {list(inputs)}")
     if zeros:
         inputs[zeros][0] = 0
 
@@ -53,12 +64,20 @@ def examine(layer: str, name: str, sizes: Mapping[str, int], zeros: str = "") ->
     return diagnose(backward, scalar_or_output, inputs, wrt=gradient.wrt)
 
 
-def sizes_from(text: str) -> dict[str, int]:
-    """Read `N=5 M=1`; ValueError where it has another form."""
-    try:
-        return {name: int(size) for name, size in (part.split("=") for part in text.split())}
-    except ValueError:
-        raise ValueError(f"sizes: {text!r} was given; the form is N=5 M=1") from None
+def sizes_from(text: str, option: str = "sizes") -> dict[str, int]:
+    """Read `N=5 M=1`; ValueError, which names the option, where it has another form."""
+    sizes = {}
+    for part in text.split():
+        name, _, size = part.partition("=")
+        if not (name.isidentifier() and size.isdecimal() and 1 <= int(size) <= LARGEST):
+            raise ValueError(
+                f"{option}: {part!r} was given; the form is N=5 M=1, with whole numbers from 1 to "
+                f"{LARGEST:,}"
+            )
+        if name in sizes:
+            raise ValueError(f"{option}: {name} is there twice; one size is needed")
+        sizes[name] = int(size)
+    return sizes
 
 
 class DiagnosisBlock(Block):
@@ -71,7 +90,7 @@ class DiagnosisBlock(Block):
         sizes = sizes_from(self.options["sizes"])
         found = examine(layer, name, sizes, self.options["zeros"])
         if found.ok and not self.options["zeros"]:
-            report.warn(f"diagnosis | {self.argument}", "proofread finds nothing wrong with it")
+            self.warn("proofread finds nothing wrong with it")
         box = SubElement(parent, "div", {"class": "diagnosis"})
         SubElement(box, "p").text = "What proofread says of it:"
         SubElement(SubElement(box, "pre"), "code").text = AtomicString(str(found))

@@ -16,10 +16,9 @@ from types import ModuleType
 from xml.etree.ElementTree import Element, SubElement
 
 import torch
-from pymdownx.blocks import BlocksExtension
-from pymdownx.blocks.block import Block
 
-from extensions import proofs, report
+from extensions import proofs
+from extensions.blocks import Block, BlocksExtension
 from proofread.signatures import compare, forward_of, gradients_of, relative_error
 
 SEEDS = range(3)
@@ -40,10 +39,20 @@ class Evidence:
         return self.failed_examples == 0 and (self.largest_error or 0) <= TOLERANCE
 
 
-def load(layer: str) -> ModuleType:
-    """Import the snippet anew, so that a served page shows the file as it is now."""
-    sys.modules.pop(f"snippets.{layer}", None)
-    return importlib.import_module(f"snippets.{layer}")
+def load(layer: str, room: str = "snippets") -> ModuleType:
+    """Import a snippet anew, so that a served page shows the file as it is now.
+
+    Raises:
+        ValueError: where there is no such file.
+    """
+    name = f"{room}.{layer}"
+    sys.modules.pop(name, None)
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as problem:
+        if problem.name != name:
+            raise
+        raise ValueError(f"there is no {room}/{layer}.py") from None
 
 
 def gather(layer: str) -> Evidence:
@@ -64,8 +73,11 @@ def gather(layer: str) -> Evidence:
 
 
 def equations_of(layer: str) -> list[tuple[str, str]]:
-    """Return what was evaluated of the equations on the layer's page."""
-    counts = proofs.check(Path(f"docs/derivations/{layer}.md")).counts()
+    """Return what was evaluated of the equations on the layer's page; ValueError if nothing was."""
+    found = proofs.check(Path(f"docs/derivations/{layer}.md"))
+    if found.error:
+        raise ValueError(f"the equations of {found.path} were not checked: {found.error}")
+    counts = found.counts()
     rows = [
         (str(counts["holds"] + counts["convention"]), "chains of equations evaluated, all hold"),
         (f"{counts['combinations']:,}", "combinations of indices and data"),
@@ -91,7 +103,7 @@ class EvidenceBlock(Block):
     def on_create(self, parent: Element) -> Element:
         evidence = gather(self.argument)
         if not evidence.holds:
-            report.warn(f"evidence | {self.argument}", f"the snippet does not hold: {evidence}")
+            self.warn(f"the snippet does not hold: {evidence}")
         strip = SubElement(parent, "dl", {"class": "evidence"})
         for value, label in equations_of(self.argument) + facts(evidence):
             group = SubElement(strip, "div")

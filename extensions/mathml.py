@@ -13,7 +13,6 @@ from xml.etree.ElementTree import Element
 import quickjs
 from markdown import Markdown
 from markdown.extensions import Extension
-from markdown.preprocessors import Preprocessor
 from markdown.treeprocessors import Treeprocessor
 
 from extensions import report
@@ -59,14 +58,6 @@ def height(mathml: str) -> float:
     return rows * line if rows else 2.9 if "<munder" in mathml else line
 
 
-class MathmlPreprocessor(Preprocessor):
-    """Find the page that is being converted, to name it where a formula is refused."""
-
-    def run(self, lines: list[str]) -> list[str]:
-        self.md.page_of_formulas = report.page_of("\n".join(lines))
-        return lines
-
-
 class MathmlTreeprocessor(Treeprocessor):
     """Replace the text of every arithmatex element by stashed MathML."""
 
@@ -75,15 +66,15 @@ class MathmlTreeprocessor(Treeprocessor):
         for element in root.iter():
             if element.get("class") == "arithmatex":
                 latex = report.latex_of(element)
-                self.replace(element, latex, seen["".join(latex.split())])
-                seen["".join(latex.split())] += 1
+                self.replace(element, latex, seen[report.squeeze(latex)])
+                seen[report.squeeze(latex)] += 1
 
     def replace(self, element: Element, latex: str, earlier: int) -> None:
         """Replace one formula, which stands on the page so many times before."""
         try:
             mathml = to_mathml(latex, element.tag == "div")
         except ValueError as problem:
-            place = report.place_of(latex, self.md.page_of_formulas, earlier)
+            place = report.place_of(latex, self.md.page, earlier)
             report.warn(latex, f"no MathML for this formula: {problem}", place)
             return
         # `symbols` marks the formulas that stand beside code.
@@ -99,8 +90,7 @@ class MathmlTreeprocessor(Treeprocessor):
 
 class MathmlExtension(Extension):
     def extendMarkdown(self, md: Markdown) -> None:
-        # Before any other preprocessor changes the text by which the page is known.
-        md.preprocessors.register(MathmlPreprocessor(md), "mathml", 200)
+        report.know_page(md)
         # After the inline patterns (20), which make the elements of inline formulas.
         md.treeprocessors.register(MathmlTreeprocessor(md), "mathml", 15)
 

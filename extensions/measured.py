@@ -40,10 +40,8 @@ import json
 from pathlib import Path
 from xml.etree.ElementTree import Element, SubElement
 
-from pymdownx.blocks import BlocksExtension
-from pymdownx.blocks.block import Block
-
 from extensions import svg
+from extensions.blocks import Block, BlocksExtension
 from extensions.svg import Axis, Plot, figure, megabytes, rounded
 from proofread.equations.documents import read_document
 
@@ -67,7 +65,12 @@ def table(parent: Element, headings: list[str], rows: list[list[str]], caption: 
 
 
 def read(name: str) -> dict:
-    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    """Return what was measured; ValueError where there is no such file."""
+    path = RESULTS / f"{name}.json"
+    if not path.is_file():
+        known = ", ".join(sorted(other.stem for other in RESULTS.glob("*.json")))
+        raise ValueError(f"there is no {path}; there are {known}")
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def version(torch: str) -> str:

@@ -39,10 +39,14 @@ class NotebookPreprocessor(Preprocessor):
         self.repo_url, self.branch = repo_url, branch
 
     def run(self, lines: list[str]) -> list[str]:
-        page = report.page_of("\n".join(lines))
+        page = self.md.page
         if page is None or page.parent.name != "derivations":
             return lines
-        title = next(i for i, line in enumerate(lines) if line.startswith("# "))
+        shown = report.without_fences("\n".join(lines)).split("\n")
+        title = next((i for i, line in enumerate(shown) if line.startswith("# ")), None)
+        if title is None:
+            report.warn(page.stem, "it has no title, `# …`, under which its links stand", str(page))
+            return lines
         added = links(page.stem, self.repo_url, self.branch).splitlines()
         return [*lines[: title + 1], "", *added, "", *lines[title + 1 :]]
 
@@ -56,7 +60,8 @@ class NotebookExtension(Extension):
         super().__init__(**settings)
 
     def extendMarkdown(self, md: Markdown) -> None:
-        # After the check of the equations (200), which knows the page by its text.
+        report.know_page(md)
+        # After the check of the equations (200).
         added = NotebookPreprocessor(md, self.getConfig("repo_url"), self.getConfig("branch"))
         md.preprocessors.register(added, "notebook", 190)
 

@@ -9,10 +9,12 @@ A page's declarations stand in its front matter, which the site generator takes 
 Markdown sees the page. So the page is found again by its text.
 """
 
+import re
 from collections import defaultdict
 from pathlib import Path
 from xml.etree.ElementTree import Element, SubElement
 
+import yaml
 from markdown import Markdown
 from markdown.extensions import Extension
 from markdown.preprocessors import Preprocessor
@@ -47,9 +49,43 @@ def describe(formula: Formula) -> str:
     )
 
 
-def problems(found: Report) -> list[tuple[int, str]]:
+def line_of(problem: str, source: str) -> int:
+    """Return the line of a page's front matter that a problem with its declarations is about.
+
+    >>> line_of("latex: `z` is `Q`", "---\\nproofread:\\n  latex:\\n    x: X\\n    z: Q\\n---\\n")
+    5
+    """
+    if named := re.match(r"(?:front matter, )?line (\d+): ", problem):
+        return int(named[1])
+    front = re.match(r"---[ \t]*\n(.*?)^(?:---|\.\.\.)", source, re.DOTALL | re.MULTILINE)
+    root = yaml.compose(front[1], Loader=yaml.SafeLoader) if front else None
+    keys = re.findall(r"[\w-]+", problem.partition("`")[0]) + re.findall(r"`([^`]+)`", problem)
+    page, line, _ = inside(root, ["proofread"])
+    # The problem does not say which set it is in: the one that has the most of its words.
+    sets, _, _ = inside(page, ["sets"])
+    within = [page, *(value for _, value in getattr(sets, "value", []))] if sets else [page]
+    found = max((inside(node, keys) for node in within), key=lambda way: way[2])
+    return (found[1] if found[2] else line) + 2
+
+
+def inside(node: yaml.Node | None, keys: list[str]) -> tuple[yaml.Node | None, int, int]:
+    """Go down the keys, past those that are not there.
+
+    Returns:
+        Where that leads to, the line of its key, and how many of the words are on the way.
+    """
+    line, depth = -1, 0
+    for name in keys:
+        for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
+            if key.value == name:
+                node, line, depth = value, key.start_mark.line, depth + 1
+                break
+    return (node if depth else None), line, depth + (getattr(node, "value", None) in keys)
+
+
+def problems(found: Report, source: str) -> list[tuple[int, str]]:
     """Return the line and the reason of every equation that must not be published so."""
-    wrong = [(0, found.error)] if found.error else []
+    wrong = [(line_of(found.error, source), found.error)] if found.error else []
     for formula in found.formulas:
         if not formula.ok:
             wrong.append((formula.line, f"{formula.verdict}: {formula.reason}"))
@@ -62,17 +98,17 @@ def problems(found: Report) -> list[tuple[int, str]]:
 
 
 class ProofsPreprocessor(Preprocessor):
-    """Find the page that is being converted, and check it."""
+    """Check the page that is being converted."""
 
     def run(self, lines: list[str]) -> list[str]:
         self.md.verdicts = defaultdict(list)
-        page = report.page_of("\n".join(lines))
+        page = self.md.page
         if page is not None:
             found = check(page)
-            for line, reason in problems(found):
+            for line, reason in problems(found, page.read_text("utf-8")):
                 report.logger.warning("%s:%s: %s", page, line, reason)
             for formula in found.formulas:
-                self.md.verdicts[squeeze(formula.latex)].append(formula)
+                self.md.verdicts[report.squeeze(formula.latex)].append(formula)
         return lines
 
 
@@ -86,7 +122,7 @@ class ProofsTreeprocessor(Treeprocessor):
                     self.mark(parent, place, element)
 
     def mark(self, parent: Element, place: int, element: Element) -> None:
-        waiting = self.md.verdicts.get(squeeze(report.latex_of(element)))
+        waiting = self.md.verdicts.get(report.squeeze(report.latex_of(element)))
         if not waiting:
             return
         formula = waiting.pop(0)
@@ -105,14 +141,9 @@ class ProofsTreeprocessor(Treeprocessor):
         SubElement(box, "span", note | {"data-search-exclude": "true"}).text = describe(formula)
 
 
-def squeeze(latex: str) -> str:
-    """Return a formula without its white space, by which it is found again."""
-    return "".join(latex.split())
-
-
 class ProofsExtension(Extension):
     def extendMarkdown(self, md: Markdown) -> None:
-        # Before any other preprocessor changes the text by which the page is known.
+        report.know_page(md)
         md.preprocessors.register(ProofsPreprocessor(md), "proofs", 200)
         # After the inline patterns (20), before the formula becomes MathML (15).
         md.treeprocessors.register(ProofsTreeprocessor(md), "proofs", 16)

@@ -12,30 +12,25 @@ the annotations of the snippets; multiplications and memory are found by running
 """
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import ModuleType
 from typing import ClassVar
 from xml.etree.ElementTree import Element, SubElement
 
 from markdown.util import AtomicString
-from pymdownx.blocks import BlocksExtension
-from pymdownx.blocks.block import Block, type_string
+from pymdownx.blocks.block import type_string
 
+from extensions.blocks import Block, BlocksExtension
 from extensions.costs import Formula, cost_of
-from extensions.diagnosis import sizes_from
+from extensions.diagnosis import LARGEST, sizes_from
 from extensions.evidence import load
 from proofread.signatures import Gradient, forward_of, gradients_of
 
-LARGEST = 10**9
 UNITS = ("B", "kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB", "RB", "QB")
 MEANINGS = {
     "N": "rows in the batch",
     "D": "features in",
     "M": "outputs",
-    "C": "classes",
-    "T": "positions",
-    "H": "heads",
-    "h": "size of a head",
 }
 
 
@@ -97,14 +92,25 @@ def product_of(formula: Formula) -> str:
 
 
 class Layer:
-    """One snippet: its tensors with their axes, and its functions without loops."""
+    """One snippet: its tensors with their axes, and its functions without loops.
+
+    Raises:
+        ValueError: where there is no such snippet, or none that has a table.
+    """
 
     def __init__(self, name: str, also: list[str]):
         self.module: ModuleType = load(name)
-        self.forward = forward_of(self.module)
+        try:
+            self.forward = forward_of(self.module)
+        except LookupError as problem:
+            raise ValueError(f"{name} has no table: {problem}") from None
         gradients = gradients_of(self.module)
+        forms = {f"{name}.{g.name}": g for g in gradients if g.name != f"grad_{g.wrt}"}
+        for form in also:
+            if form.partition(".")[0] == name and form not in forms:
+                raise ValueError(f"also: {form!r} was given; other forms are {', '.join(forms)}")
         self.gradients = [
-            g for g in gradients if g.name == f"grad_{g.wrt}" or f"{name}.{g.name}" in also
+            g for g in gradients if f"{name}.{g.name}" in {*also, f"{name}.grad_{g.wrt}"}
         ]
         upstream = next((g.upstream for g in gradients if g.upstream), None)
         self.output = upstream.removeprefix("dJ_d") if upstream else "J"
@@ -112,6 +118,11 @@ class Layer:
     def tensors(self) -> dict[str, list[str]]:
         """Return the axes of the arguments and of the output."""
         annotations = inspect.get_annotations(self.forward, eval_str=True)
+        for name, annotation in annotations.items():
+            if not hasattr(annotation, "dim_str"):
+                function = f"{self.module.__name__}.{self.forward.__name__}"
+                kind = str(annotation).partition("[")[0]
+                raise ValueError(f"{function} has no table: {name} is {kind}, not one tensor")
         annotations[self.output] = annotations.pop("return")
         return {name: annotation.dim_str.split() for name, annotation in annotations.items()}
 
@@ -134,11 +145,21 @@ class ShapesBlock(Block):
     }
 
     def on_create(self, parent: Element) -> Element:
-        also = self.options["also"].split()
+        names, also = self.argument.split(), self.options["also"].split()
         self.sizes = sizes_from(self.options["sizes"])
-        layers = [Layer(name, also) for name in self.argument.split()]
+        if other := [form for form in also if form.partition(".")[0] not in names]:
+            raise ValueError(f"also: {other[0]!r} was given; the layers are {', '.join(names)}")
+        layers = [Layer(name, also) for name in names]
         for layer in layers:
             layer.check()
+        axes = [axis for layer in layers for names in layer.tensors().values() for axis in names]
+        needed = dict.fromkeys(axis for axis in axes if not axis.isdecimal())
+        self.same_names("sizes", self.sizes, needed)
+        self.choices = [self.sizes]
+        for text in filter(None, map(str.strip, self.options["try"].split(";"))):
+            choice = sizes_from(text, "try")
+            self.same_names("try", choice, self.sizes)
+            self.choices.append({name: choice[name] for name in self.sizes})
         root = SubElement(parent, "shape-calculator", {"data-largest": str(LARGEST)})
         self.form(root)
         self.tensors(root, layers)
@@ -146,6 +167,12 @@ class ShapesBlock(Block):
         note = "Memory in float32, 4 bytes a number: 1 kB is 1,000 bytes, 1 MB is 1,000 kB."
         SubElement(root, "p", {"class": "note"}).text = note
         return root
+
+    def same_names(self, option: str, given: Mapping[str, int], needed: Iterable[str]) -> None:
+        if set(given) != set(needed):
+            said = " ".join(f"{name}={size}" for name, size in given.items())
+            wanted = ", ".join(needed)
+            raise ValueError(f"{option}: {said!r} was given; a size for each of {wanted} is needed")
 
     def form(self, root: Element) -> None:
         """Append a field for each axis, the sizes to try, and what the numbers are for."""
@@ -161,11 +188,9 @@ class ShapesBlock(Block):
         wrong = SubElement(form, "div", {"class": "wrong", "aria-live": "polite"})
         for name in self.sizes:
             SubElement(wrong, "span", {"id": f"wrong-{name}"})
-        choices = [self.options["sizes"], *filter(None, self.options["try"].split(";"))]
         group = SubElement(form, "div", {"class": "choices", "role": "group"})
         group.set("aria-label", "Sizes to try")
-        for choice in choices:
-            sizes = sizes_from(choice)
+        for sizes in self.choices:
             button = SubElement(group, "button", {"type": "button"})
             button.set("data-sizes", " ".join(map(str, sizes.values())))
             button.text = show_shape(list(sizes), sizes)

@@ -18,8 +18,8 @@ from markdown.extensions import Extension
 from markdown.preprocessors import Preprocessor
 from markdown.treeprocessors import Treeprocessor
 
-from extensions import mathml, proofs, report
-from proofread.equations import BadDeclaration, Declarations, Unreadable, read_declarations
+from extensions import mathml, report
+from proofread.equations import Declarations, Unreadable, read_declarations
 from proofread.equations.documents import read_document
 
 SCRIPTED = {"msub", "msup", "msubsup"}
@@ -118,14 +118,14 @@ class SymbolsPreprocessor(Preprocessor):
 
     def run(self, lines: list[str]) -> list[str]:
         self.md.declared = defaultdict(list)
-        page = report.page_of("\n".join(lines))
+        page = self.md.page
         if page is not None:
             try:
                 document = read_document(page)
                 sets = read_declarations(document.declarations, str(page.parent))
                 for found in document.equations:
-                    self.md.declared[proofs.squeeze(found.latex)].append(sets[found.using])
-            except (BadDeclaration, Unreadable, KeyError):
+                    self.md.declared[report.squeeze(found.latex)].append(sets[found.using])
+            except (Unreadable, KeyError):
                 self.md.declared.clear()  # the check of the equations says what is wrong
         return lines
 
@@ -139,21 +139,24 @@ class SymbolsTreeprocessor(Treeprocessor):
             element: waiting.pop(0)
             for element in root.iter()
             if element.get("class") == "arithmatex"
-            and (waiting := self.md.declared.get(proofs.squeeze(report.latex_of(element))))
+            and (waiting := self.md.declared.get(report.squeeze(report.latex_of(element))))
         }
         for box in root.iter("div"):
             if "beside" in (box.get("class") or "").split():
                 found = {e: declared[e] for e in box.iter() if e in declared}
-                if found:
+                try:
+                    marks = {e: partial(mark, names=names_of(d)) for e, d in found.items()}
+                except Unreadable:  # the check of the equations says what is wrong
+                    continue
+                if marks:
                     box.tag = "linked-symbols"
-                    self.md.marks_of |= {
-                        e: partial(mark, names=names_of(d)) for e, d in found.items()
-                    }
+                    self.md.marks_of |= marks
 
 
 class SymbolsExtension(Extension):
     def extendMarkdown(self, md: Markdown) -> None:
-        # Both stand beside those of the proofs, which leave the page's text as it is.
+        report.know_page(md)
+        # Both stand beside those of the proofs.
         md.preprocessors.register(SymbolsPreprocessor(md), "symbols", 199)
         md.treeprocessors.register(SymbolsTreeprocessor(md), "symbols", 15.5)
 

@@ -35,9 +35,7 @@ RELATIONS = {
 }
 FUNCTIONS = {
     "exp": math.exp,
-    "log": math.log,
     "sqrt": math.sqrt,
-    "tanh": math.tanh,
     "sigmoid": lambda x: 1 / (1 + math.exp(-x)),
     "max": max,
 }
@@ -258,32 +256,32 @@ class Traced:
     def numel(self) -> Size:
         return Size(self.array.size)
 
-    def unsqueeze(self, axis: int) -> Traced:
-        return Traced(np.expand_dims(self.array, axis))
+    def unsqueeze(self, dim: int) -> Traced:
+        return Traced(np.expand_dims(self.array, dim))
 
-    def squeeze(self, axis: int) -> Traced:
-        return wrap(np.squeeze(self.array, axis))
+    def squeeze(self, dim: int) -> Traced:
+        return wrap(np.squeeze(self.array, dim))
 
     def reshape(self, *shape: int) -> Traced:
         return Traced(self.array.reshape(*shape))
 
-    def sum(self, axis=None, keepdim: bool = False):
-        return wrap(self.array.sum(axis=axis, keepdims=keepdim))
+    def sum(self, dim=None, keepdim: bool = False):
+        return wrap(self.array.sum(axis=dim, keepdims=keepdim))
 
-    def mean(self, axis=None, keepdim: bool = False):
-        total = self.sum(axis, keepdim)
+    def mean(self, dim=None, keepdim: bool = False):
+        total = self.sum(dim, keepdim)
         return total / Size(self.array.size // getattr(total, "array", np.zeros(1)).size)
 
-    def amax(self, axis=None, keepdim: bool = False):
-        lines = self.array if axis is not None else self.array.reshape(-1)
-        axis = 0 if axis is None else axis
-        largest = np.apply_along_axis(lambda line: line[0].call("max", *line[1:]), axis, lines)
-        return wrap(np.expand_dims(largest, axis) if keepdim else largest[()])
+    def amax(self, dim=None, keepdim: bool = False):
+        lines = self.array if dim is not None else self.array.reshape(-1)
+        dim = 0 if dim is None else dim
+        largest = np.apply_along_axis(lambda line: line[0].call("max", *line[1:]), dim, lines)
+        return wrap(np.expand_dims(largest, dim) if keepdim else largest[()])
 
-    def var(self, axis=None, unbiased: bool = True, keepdim: bool = False):
+    def var(self, dim=None, unbiased: bool = True, keepdim: bool = False):
         if unbiased:
             raise Untraceable("the unbiased variance can't be written yet")
-        return (self - self.mean(axis, True)).square().mean(axis, keepdim)
+        return (self - self.mean(dim, True)).square().mean(dim, keepdim)
 
     def square(self) -> Traced:
         return self**2
@@ -322,7 +320,7 @@ def _of_arrays(how: Callable) -> Callable:
     """A method of Traced."""
 
     def method(self, *others):
-        return wrap(how(self.array, *(getattr(other, "array", other) for other in others)))
+        return wrap(how(self.array, *map(array_of, others)))
 
     return method
 
@@ -352,6 +350,13 @@ for _name in FUNCTIONS.keys() - {"max"}:
 Traced.__matmul__ = _of_arrays(operator.matmul)
 Traced.__pow__ = _of_arrays(operator.pow)
 Traced.__neg__ = _of_arrays(operator.neg)
+
+
+def array_of(value):
+    """Return the array of a stand-in or of a tensor, whose entries are constants."""
+    if isinstance(value, torch.Tensor):
+        return of_tensor(value).array
+    return getattr(value, "array", value)
 
 
 def wrap(value):
@@ -406,6 +411,10 @@ TORCH: dict[str, Callable] = {
     "zeros_like": lambda a: filled(a.shape, 0.0),
     "ones_like": lambda a: filled(a.shape, 1.0),
     "matmul": operator.matmul,
+    "add": operator.add,
+    "sub": operator.sub,
+    "mul": operator.mul,
+    "div": operator.truediv,
     "sum": Traced.sum,
     "mean": Traced.mean,
     "square": operator.methodcaller("square"),
@@ -422,11 +431,15 @@ def called(function: Callable, arguments: tuple, settings: dict):
         how = TORCH[function.__name__]
     except KeyError:
         raise Untraceable(f"torch.{function.__name__} can't be traced yet") from None
-    return how(*arguments, **settings)
+    made = (of_tensor(a) if isinstance(a, torch.Tensor) else a for a in arguments)
+    return how(*made, **settings)
 
 
-def of_tensor(tensor: torch.Tensor, name: str) -> Traced:
-    """Return the stand-in of a tensor, each entry marked with its name and place."""
+def of_tensor(tensor: torch.Tensor, name: str = "") -> Traced:
+    """Return the stand-in of a tensor, each entry marked with its name and place.
+
+    Without a name its entries are constants: the tensor was made by the code.
+    """
     array = np.empty(tensor.shape, dtype=object)
     for place, value in enumerate(tensor.flatten().tolist()):
         array.flat[place] = constant(value, name, place)
@@ -450,6 +463,11 @@ def trace(
     jaxtyping.config.update("jaxtyping_disable", True)  # a stand-in is no Tensor
     try:
         result = function(**{name: of_tensor(value, name) for name, value in inputs.items()})
+    except Untraceable:
+        raise
+    except Exception as problem:
+        reason = f"{type(problem).__name__}: {problem}"
+        raise Untraceable(f"{function.__name__} can't be traced: {reason}") from problem
     finally:
         jaxtyping.config.update("jaxtyping_disable", checked)
     way = [traced.array for traced in Traced.made]

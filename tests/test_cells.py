@@ -146,11 +146,29 @@ def test_what_has_no_figure_says_why(snippet, body, doctest, reason):
         Step("own", "grad_x")
 
 
+def test_a_doctest_may_call_by_keyword(snippet):
+    snippet("return x * 2", ">>> grad_x(x=torch.tensor([1., 3.]))")
+    assert sentences(Step("own", "grad_x"))[1] == "dJ_dx[1] = 3·2 = 6"
+
+
+@pytest.mark.parametrize(
+    ("body", "call"),
+    [
+        ("return x.sum(0)", ">>> grad_x(torch.ones(2, 2, 2, 2))"),
+        ("return x.reshape(1, 1, 1, 2)", CALL),
+    ],
+)
+def test_more_axes_than_a_figure_shows_are_refused(snippet, body, call):
+    snippet(body, call)
+    with pytest.raises(ValueError, match="x has 4 axes; a figure has room for 3"):
+        Step("own", "grad_x")
+
+
 @pytest.mark.parametrize(
     ("block", "reason"),
     [
         ("linear.grad_Q", "snippets/linear.py has no function 'grad_Q'"),
-        ("linaer.grad_W", "No module named 'snippets.linaer'"),
+        ("linaer.grad_W", "there is no snippets/linaer.py"),
         ("linear.linear", "the option `name`"),
         ("linear.grad_W\n    through: N Q", "no input has an axis 'Q'"),
         ("linear.grad_W\n    through: N D M", "makes no (N, D, M) on the way"),
@@ -161,6 +179,17 @@ def test_a_wrong_block_is_a_warning_with_file_and_line(convert, tmp_path, block,
     assert len(warnings) == 1
     assert warnings[0].startswith(f"{tmp_path / 'page.md'}:3: ") and reason in warnings[0]
     assert "cell-figure" not in html
+
+
+def test_the_warning_is_of_the_page_that_is_built(convert, tmp_path):
+    """Another page has the same block, and this one has it twice."""
+    block = "/// cells | linear.grad_W_by_broadcast\n    through: N Q\n///\n"
+    (tmp_path / "a_page.md").write_text(f"Text.\n\n{block}")
+    right = block.replace("N Q", "N D M")
+    fence = f"``` markdown\n{block}```\n"
+    _, warnings = convert(f"{fence}\n{right}\n{block}\n{block}")
+    places = [warning.partition(": ")[0] for warning in warnings]
+    assert places == [f"{tmp_path / 'page.md'}:{line}" for line in (11, 15)]
 
 
 def test_without_a_script_it_is_tables_and_sentences(convert):
@@ -259,6 +288,29 @@ def test_formulas_beside_code_are_linked_and_others_are_left_alone(convert):
     assert html.count("<cell-figure") == 1
     other, _ = convert(BESIDE.replace("use page", "use other"), FRONT)
     assert '<mfrac data-name="dJ_dX">' in other
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "line"),
+    [
+        ("forward: Z = X @ W", "forward: Z = X @ V", 4),
+        ("arbitrary: {J: Z}", "arbitrary: {J: Q}", 5),
+        ("{X: N D, W: D M}", "{X: N D, W: D M}\n  sizes: {N: two}", 4),
+        ("latex: {z: Z}\n  indices", "latex: {'z_{': Z}\n  indices", 2),
+        ("latex: {z: X}", "latex: {'z': V}", 10),
+        ("symbols", "sybmols", 3),
+    ],
+)
+def test_wrong_front_matter_is_one_warning_at_its_key(
+    convert, tmp_path, monkeypatch, right, wrong, line
+):
+    monkeypatch.setitem(globals(), "EXTENSIONS", [*EXTENSIONS, "extensions.proofs"])
+    assert right in FRONT
+    body = BESIDE.replace("use page", "use other") if line > 6 else BESIDE
+    html, warnings = convert(body, FRONT.replace(right, wrong))
+    assert len(warnings) == 1
+    assert warnings[0].startswith(f"{tmp_path / 'page.md'}:{line}: ")
+    assert "<math" in html
 
 
 def test_a_page_without_declarations_is_left_alone(convert):

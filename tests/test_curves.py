@@ -4,7 +4,6 @@ import inspect
 import re
 from xml.etree.ElementTree import tostring
 
-import markdown
 import pytest
 import torch
 
@@ -94,8 +93,3 @@ def test_the_numbers_are_those_of_the_doctest():
     data = curves.data_of(module.grad_A)
     assert list(data) == ["A", "Y"]
     assert str(data["A"][0, 0].int().item()) in inspect.getdoc(module.grad_A)
-
-
-def test_an_unknown_figure_is_refused():
-    with pytest.raises(ValueError, match="there are relu"):
-        markdown.markdown("/// curve | sigmoid\n///", extensions=["extensions.curves"])

@@ -74,7 +74,14 @@ def loop(X: Float[Tensor, "N D"]) -> Float[Tensor, "D"]:
     return sum(2 * x for x in X)
 
 
-@pytest.mark.parametrize(("function", "reason"), [(unknown, "in erfinv"), (loop, "in a loop")])
+@pytest.mark.parametrize(
+    ("function", "reason"),
+    [
+        (unknown, "in erfinv"),
+        (loop, "loop repeats an operation in a loop"),
+        (linear.grad_W_by_entry, "grad_W_by_entry repeats an operation in a loop"),
+    ],
+)
 def test_what_has_no_formula_is_refused(function, reason):
     with pytest.raises(ValueError, match=reason):
         cost_of(function, "ND")
@@ -101,6 +108,22 @@ BLOCK = """
     also: linear.grad_W_by_broadcast
 ///
 """
+
+
+def test_sizes_to_try_go_by_their_names():
+    block = BLOCK.format(N=50000, D=784, M=1).replace(
+        "\n///\n", "\n    try: M=50 N=1797 D=64; D=2 M=3 N=4\n///\n", 1
+    )
+    html = markdown.markdown(block, extensions=["extensions.shapes"])
+    buttons = re.findall(r'<button data-sizes="([^"]*)" type="button">([^<]*)</button>', html)
+    buttons = buttons or re.findall(r'<button type="button" data-sizes="([^"]*)">([^<]*)', html)
+    assert buttons == [
+        ("50000 784 1", "50,000 × 784 × 1"),
+        ("1797 64 50", "1,797 × 64 × 50"),
+        ("4 2 3", "4 × 2 × 3"),
+    ]
+
+
 CELL = re.compile(r'<span data-(sum|shape)="([^"]*)"(?: data-unit="\w+")?>([^<]*)</span>')
 
 

@@ -107,11 +107,6 @@ def test_growth_draws_each_form_in_time_and_memory(axis):
     assert "two matmuls" in text and "copy of X" in text and "nan" not in text.lower()
 
 
-def test_growth_over_nothing_is_refused():
-    with pytest.raises(ValueError, match="growth needs one of N, D, M: 'Q'"):
-        html("growth | Q")
-
-
 def test_the_roofline_names_its_points_inside_the_picture():
     (plot,) = drawn("roofline")
     names = [text.text for text in plot.iter("text") if "name" in text.get("class")]

@@ -158,6 +158,42 @@ def leaky(Z):
     return torch.where(Z > 0, Z, 0.1 * Z) + torch.relu(Z) + torch.sigmoid(Z) ** 3
 
 
+CALLS = [
+    lambda x: x.sum(dim=0),
+    lambda x: x.sum(),
+    lambda x: torch.sum(x, dim=0, keepdim=True),
+    lambda x: torch.mean(x, dim=1),
+    lambda x: x.mean(dim=(0, 1)),
+    lambda x: x.amax(dim=1, keepdim=True),
+    lambda x: torch.amax(x, dim=0),
+    lambda x: x.amax(),
+    lambda x: x.unsqueeze(dim=1).squeeze(dim=1),
+    lambda x: x.reshape(2, -1) @ x,
+    lambda x: torch.matmul(x, x.T),
+    lambda x: torch.square(x) + torch.ones_like(x) - torch.zeros_like(x),
+    lambda x: x + torch.full((2, 2), 3.0),
+    lambda x: x * torch.tensor([2.0, -1.0]),
+    lambda x: torch.eye(2) @ x,
+    lambda x: torch.ones(2) + x,
+    lambda x: torch.ones(2) - x,
+    lambda x: torch.ones(2) * x,
+    lambda x: torch.ones(2) / x,
+    lambda x: x.double().contiguous().to(x) / x.numel(),
+]
+
+
+@pytest.mark.parametrize("function", CALLS)
+def test_a_call_is_traced_as_torch_does_it(function):
+    x = torch.tensor([[1.0, 2.0], [-3.0, 5.0]])
+    numbers, _ = trace.trace(function, {"x": x})
+    np.testing.assert_allclose(
+        np.vectorize(lambda number: number.value)(numbers), function(x).numpy(), rtol=1e-6
+    )
+    for number in np.atleast_1d(numbers).flat:
+        assert math.isclose(evaluate(number.text), number.value, rel_tol=1e-2)
+        assert {part.source[0] for part in number.ancestors() if part.source} == {"x"}
+
+
 LABELS = torch.tensor([2, 0, 2])
 LATER = [
     (softmax, {"Z": (3, 4)}),
@@ -208,6 +244,10 @@ def test_a_branch_remembers_what_it_asked():
         (lambda x: (x, x), "returns tuple"),
         (lambda x: x**5, "power of 5"),
         (lambda x: x[x[0] / 2], "is no index"),
+        (lambda x: abs(x), "TypeError: bad operand type for abs"),
+        (lambda x: 1 / (x - x), "ZeroDivisionError"),
+        (lambda x: x.sum(dim=5), "AxisError"),
+        (lambda x: x.shape.missing, "AttributeError"),
     ],
 )
 def test_what_cannot_be_followed_is_refused(function, reason):
