@@ -84,7 +84,7 @@ def loop(X: Float[Tensor, "N D"]) -> Float[Tensor, "D"]:
 )
 def test_what_has_no_formula_is_refused(function, reason):
     with pytest.raises(ValueError, match=reason):
-        cost_of(function, "ND")
+        cost_of(function, "NDM")
 
 
 def test_a_sum_is_no_product():
