@@ -165,6 +165,14 @@ def test_what_was_drawn_before_it_went_wrong_is_gone(convert, monkeypatch):
     assert "KeyError: 'rows'" in warnings[0] and "<td" not in html
 
 
+def test_the_page_is_looked_for_once(convert, monkeypatch):
+    asked, page_of = [], report.page_of
+    monkeypatch.setattr(report, "page_of", lambda text: asked.append(text) or page_of(text))
+    others = ["proofs", "symbols", "mathml", "notebook"]
+    convert("# Title\n", ["pymdownx.arithmatex", *EXTENSIONS, *(f"extensions.{n}" for n in others)])
+    assert len(asked) == 1
+
+
 # ---- the links to a notebook ----
 
 LINK = "This page as a notebook"

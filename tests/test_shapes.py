@@ -15,8 +15,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from extensions import shapes
 from extensions.costs import Formula, arguments_of, cost_of, measure
+from extensions.diagnosis import sizes_from
 from proofread.signatures import forward_of
 from snippets import linear, mse, relu
+from tests.checks import ROOT
 
 FUNCTIONS = [
     *(linear.linear, linear.grad_W, linear.grad_b, linear.grad_X, linear.grad_W_by_broadcast),
@@ -54,6 +56,12 @@ def test_multiplications_by_hand():
         mse.grad_A: "2*N*M",  # times 2, and divided
     }
     assert {f: str(cost_of(f, "NDM").multiplications) for f in by_hand} == by_hand
+
+
+def test_every_axis_of_a_table_has_a_meaning_and_no_other():
+    pages = "\n".join(page.read_text() for page in (ROOT / "docs").rglob("*.md"))
+    fields = re.findall(r"^/// shapes .*\n +sizes: (.*)$", pages, re.MULTILINE)
+    assert {axis for text in fields for axis in sizes_from(text)} == set(shapes.MEANINGS)
 
 
 def test_the_broadcast_form_makes_the_block():

@@ -2,6 +2,7 @@
 
 import doctest
 import importlib.util
+import re
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
@@ -154,3 +155,17 @@ def test_the_digits_notebook_ran(site):
 def test_whole_modules_are_served(site):
     for name in ("mse", "relu", "linear", "network", "layers", "machines"):
         assert "def " in (site / f"snippets/{name}.py").read_text()
+
+
+def test_the_style_sheet_has_no_rule_for_what_no_page_has(site):
+    """What the theme's script or another formula may bring is left out: `md-`, `tml-`."""
+    assets = checks.ROOT / "docs" / "assets"
+    rules = re.sub(r"/\*.*?\*/|{[^{}]*}", "", (assets / "site.css").read_text(), flags=re.DOTALL)
+    pages = "\n".join(path.read_text(encoding="utf-8") for path in site.rglob("*.html"))
+    scripts = "\n".join(path.read_text() for path in assets.glob("*.js"))
+    used = {name for found in re.findall(r'class="([^"]*)"', pages) for name in found.split()}
+    used |= set(re.findall(r"[\w-]+", scripts))
+    classes = set(re.findall(r"\.((?!md-|tml-)[a-zA-Z][\w-]*)", rules))
+    headings = set(re.findall(r"\bh[1-6]\b", rules))
+    assert len(classes) > 50 and classes <= used
+    assert len(headings) > 1 and headings <= set(re.findall(r"(?<=<)h[1-6]\b", pages))
