@@ -23,13 +23,12 @@ import psutil
 import torch
 from tqdm import tqdm
 
-from benchmarks.machines import fingerprint_of, processor
+from benchmarks import harness
 
-ROOT = Path(__file__).parent.parent
-RESULTS = ROOT / "benchmarks/results/failures.json"
+RESULTS = harness.RESULTS / "failures.json"
 SCRIPT = "examples/digits.py"
 MEASURED = [
-    ROOT / path
+    harness.ROOT / path
     for path in (
         "benchmarks/failures.py",
         SCRIPT,
@@ -62,10 +61,10 @@ def torchrun(
     command += [f"--nproc-per-node={processes}", *launch, SCRIPT]
     command += [f"--{name}={value}" for name, value in chosen.items()]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "JAXTYPING_DISABLE": "1"} | variables
-    environment["PYTHONPATH"] = str(ROOT)
+    environment["PYTHONPATH"] = str(harness.ROOT)
     pipe = subprocess.PIPE
     agent = subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=pipe, stderr=pipe, text=True
+        command, cwd=harness.ROOT, env=environment, stdout=pipe, stderr=pipe, text=True
     )
     try:
         yield agent
@@ -187,8 +186,8 @@ def paused(folder: Path, alone: list[float], seconds: float = 2) -> dict:
 
 def main() -> None:
     result = {
-        "code": fingerprint_of(MEASURED),
-        "processor": processor(),
+        "code": harness.fingerprint(MEASURED),
+        "processor": harness.processor(),
         "torch": torch.__version__,
         "steps": STEPS,
         "every": EVERY,

@@ -12,14 +12,9 @@ which the page "The batch over many machines" is made.
 from __future__ import annotations
 
 import argparse
-import ast
-import hashlib
 import json
 import os
-import platform
-import re
 import socket
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -27,22 +22,20 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-# What is measured is the code, not the check of its shapes.
-os.environ.setdefault("JAXTYPING_DISABLE", "1")
-
 import psutil
 import torch
 import torch.distributed as dist
 from tqdm import tqdm
 
+from benchmarks import harness  # first: it turns the check of shapes off
 from proofread.signatures import relative_error
 from snippets.machines import accumulate, all_reduce, mean, part
 
-ROOT = Path(__file__).parent.parent
-RESULTS = ROOT / "benchmarks/results/machines.json"
+RESULTS = harness.RESULTS / "machines.json"
 MEASURED = [
-    ROOT / path
+    harness.ROOT / path
     for path in (
+        "benchmarks/harness.py",
         "benchmarks/machines.py",
         "snippets/machines.py",
         "snippets/linear.py",
@@ -54,30 +47,6 @@ ROWS = (16, 64, 256, 1024, 4096, 16384, 65536)
 MESSAGES = (1, 4, 16, 64)
 MICRO_BATCHES = (16, 256, 4096, 65536)
 COUNTED_STEPS = 20
-
-
-def fingerprint_of(paths: list[Path]) -> str:
-    """Return a hash of the code in the files; comments and docstrings do not count."""
-    code = hashlib.sha256()
-    for path in paths:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        for node in ast.walk(tree):
-            documented = isinstance(node, ast.Module | ast.FunctionDef | ast.ClassDef)
-            if documented and ast.get_docstring(node):
-                node.body = node.body[1:]
-        code.update(ast.dump(tree).encode())
-    return code.hexdigest()
-
-
-def told(path: str, pattern: str) -> str:
-    """Return what Linux tells of this process or machine; ValueError where it does not."""
-    if not (found := re.search(pattern, Path(path).read_text())):
-        raise ValueError(f"{path} has no {pattern!r}")
-    return found[1]
-
-
-def processor() -> str:
-    return told("/proc/cpuinfo", r"model name\s+: (.+)")
 
 
 def draw(rows: int) -> tuple[torch.Tensor, ...]:
@@ -163,26 +132,13 @@ def seconds(step: Callable, repeat: int) -> float:
     return (time.perf_counter() - begin) / repeat
 
 
-def summary(times: list[float]) -> dict[str, float]:
-    return {"median_s": statistics.median(times), "min_s": min(times), "max_s": max(times)}
-
-
-def ratio(above: list[float], below: list[float]) -> dict[str, float]:
-    """Return the median of the ratios within each round, and their quartiles."""
-    ratios = [a / b for a, b in zip(above, below, strict=True)]
-    low, _, high = statistics.quantiles(ratios, n=4)
-    return {"median": statistics.median(ratios), "low": low, "high": high}
-
-
-def take_turns(forms: dict[str, Callable], repeat: int, rounds: int) -> dict[str, list[float]]:
-    """Time all forms in turn; the first round is not counted."""
-    times = {name: [] for name in forms}
-    for counted in [False] + [True] * rounds:
-        for name, step in forms.items():
-            second = seconds(step, repeat)
-            if counted:
-                times[name].append(second)
-    return times
+def take_turns(forms: dict, repeat: int, rounds: int) -> dict[str, list[float]]:
+    """Return the seconds of all forms, which take turns in the same order in all processes."""
+    actions = {
+        name: lambda step=step: {"seconds": seconds(step, repeat)} for name, step in forms.items()
+    }
+    measured = harness.interleave(actions, rounds, quiet=True)
+    return {name: [turn["seconds"] for turn in turns] for name, turns in measured.items()}
 
 
 def measure(rounds: int) -> dict:
@@ -199,19 +155,19 @@ def measure(rounds: int) -> dict:
             "message_alone": message(1),
         }
         times = take_turns(forms, max(1, 2048 // rows), rounds)
-        batches[rows] = {name: summary(values) for name, values in times.items()} | {
-            "threads_over_one": ratio(times["one_thread"], times["two_threads"]),
-            "processes_over_one": ratio(times["one_thread"], times["two_processes"]),
-            "one_message_over_each": ratio(times["message_each"], times["two_processes"]),
+        batches[rows] = {name: harness.spread(values) for name, values in times.items()} | {
+            "threads_over_one": harness.ratio(times["one_thread"], times["two_threads"]),
+            "processes_over_one": harness.ratio(times["one_thread"], times["two_processes"]),
+            "one_message_over_each": harness.ratio(times["message_each"], times["two_processes"]),
         }
     torch.set_num_threads(1)
     messages = take_turns({count: message(count) for count in MESSAGES}, 20, rounds)
     data = draw(max(MICRO_BATCHES))
     micro = take_turns({rows: accumulated(data, rows) for rows in MICRO_BATCHES}, 1, rounds)
     return {
-        "micro_batches": {rows: summary(values) for rows, values in micro.items()},
+        "micro_batches": {rows: harness.spread(values) for rows, values in micro.items()},
         "batches": batches,
-        "messages": {count: summary(values) for count, values in messages.items()},
+        "messages": {count: harness.spread(values) for count, values in messages.items()},
     }
 
 
@@ -219,15 +175,15 @@ def print_peak(rows: int) -> None:
     """Print by how many bytes micro-batches of that size raise this process's peak memory."""
     data = draw(max(MICRO_BATCHES))
     in_micro_batches(draw(16), 16)  # the libraries' own buffers are there before
-    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here on
-    before = told("/proc/self/status", r"VmRSS:\s+(\d+) kB")
-    in_micro_batches(data, rows)
-    print(1024 * (int(told("/proc/self/status", r"VmHWM:\s+(\d+) kB")) - int(before)))
+    print(harness.peak_bytes(lambda: in_micro_batches(data, rows), "cpu"))
 
 
 def peak_bytes(rows: int) -> int:
+    """Return what a process of its own prints; what another size left behind is not there."""
     command = [sys.executable, "-m", "benchmarks.machines", f"--peak-of={rows}"]
-    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    output = subprocess.run(
+        command, check=True, stdout=subprocess.PIPE, text=True, cwd=harness.ROOT
+    )
     return int(output.stdout)
 
 
@@ -284,7 +240,7 @@ def launch(processes: int, *arguments: str) -> dict:
         command += [f"--write={path}"]
         # As many threads as the largest form asks for: a process can use fewer.
         environment = os.environ | {"OMP_NUM_THREADS": "2"}
-        subprocess.run(command, check=True, cwd=ROOT, env=environment, timeout=600)
+        subprocess.run(command, check=True, cwd=harness.ROOT, env=environment, timeout=600)
         return json.loads(path.read_text())
 
 
@@ -307,23 +263,20 @@ def main() -> None:
         dist.destroy_process_group()
         return
 
+    others = harness.Others()
     result = {
-        "code": fingerprint_of(MEASURED),
+        "code": harness.fingerprint(MEASURED),
         "features": FEATURES,
         "outputs": OUTPUTS,
         "rounds": options.rounds,
         "gradient_bytes": gradient_bytes(),
-        "processor": processor(),
-        "cores": psutil.cpu_count(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
+        "machine": harness.machine("cpu") | {"cores": psutil.cpu_count()},
         **launch(2, f"--rounds={options.rounds}"),
         "bytes": {processes: launch(processes, "--count") for processes in (2, 4)},
     }
     for rows, found in result["micro_batches"].items():
         found |= {"peak_bytes": peak_bytes(int(rows)), "errors": errors(int(rows))}
-    RESULTS.write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result, indent=2))
+    harness.write(result | {"others": others.share()}, RESULTS)
 
 
 if __name__ == "__main__":

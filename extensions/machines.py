@@ -20,14 +20,18 @@ from extensions.svg import Axis, Plot, factor, figure
 
 
 def milliseconds(time: dict) -> str:
-    """Return a median and its range, to the digits that mean something."""
-    digits = 2 if time["median_s"] < 0.01 else 0
-    median, low, high = (f"{1000 * time[key]:.{digits}f}" for key in ("median_s", "min_s", "max_s"))
+    """Return a median and its quartiles, to the digits that mean something."""
+    digits = 2 if time["median"] < 0.01 else 0
+    median, low, high = (f"{1000 * time[key]:.{digits}f}" for key in ("median", "low", "high"))
     return f"{median} ms ({low} to {high})"
 
 
 def machine(result: dict) -> str:
-    return f"{result['processor']}, {result['cores']} cores, {version(result['torch'])}."
+    found = result["machine"]
+    return (
+        f"{found['processor']}, {found['cores']} cores, {version(found['torch'])}. "
+        f"Other programs took {result['others']:.0%} of the cores' time."
+    )
 
 
 def batches(parent: Element) -> None:
@@ -42,7 +46,7 @@ def batches(parent: Element) -> None:
     ]
     rows = []
     for count, batch in result["batches"].items():
-        expected = batch["one_thread"]["median_s"] / 2 + batch["message_alone"]["median_s"]
+        expected = batch["one_thread"]["median"] / 2 + batch["message_alone"]["median"]
         ratio = batch["processes_over_one"]
         rows.append(
             [
@@ -57,8 +61,8 @@ def batches(parent: Element) -> None:
     caption = (
         f"One step: forward, backward and the sum over the processes. {result['features']} × "
         f"{result['outputs']}, float32, {result['gradient_bytes'] / 1e3:.0f} kB of gradients. "
-        f"Medians of {result['rounds']} rounds in which all forms take turns (least to most); the "
-        f"last column is the median of the ratios within a round (quartiles). {machine(result)}"
+        f"Medians of {result['rounds']} rounds in which all forms take turns, with the quartiles; the "
+        f"last column is the ratio within a round. {machine(result)}"
     )
     table(parent, headings, rows, caption)
 
@@ -73,14 +77,14 @@ def messages(parent: Element) -> None:
         f"The same {result['gradient_bytes'] / 1e3:.0f} kB, added over 2 processes in one message "
         f"or cut into many. {result['rounds']} rounds. {machine(result)}"
     )
-    table(parent, ["Messages", "Each", "Median (least to most)"], rows, caption)
+    table(parent, ["Messages", "Each", "Median (quartiles)"], rows, caption)
 
 
 def micro_batches(parent: Element) -> None:
     result = read("machines")
     headings = [
         "Rows at a time",
-        "Median (least to most)",
+        "Median (quartiles)",
         "Peak memory on top of the data",
         "Error in float64",
         "Error in float32",
@@ -110,7 +114,7 @@ def sent(parent: Element) -> None:
     ]
     caption = (
         "Bytes that one process sends in a step, as the kernel counts them on its sockets (gloo, "
-        f"{version(result['torch'])}). What is more than the formula heads the messages."
+        f"{version(result['machine']['torch'])}). What is more than the formula heads the messages."
     )
     table(parent, ["Processes", "By the formula", "Counted"], rows, caption)
 
