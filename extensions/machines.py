@@ -11,10 +11,8 @@ from collections.abc import Callable
 from xml.etree.ElementTree import Element, SubElement
 
 from markdown.util import AtomicString
-from pymdownx.blocks import BlocksExtension
-from pymdownx.blocks.block import Block
 
-from extensions import report
+from extensions.blocks import Block, BlocksExtension
 from extensions.measured import read, table, version
 from extensions.svg import Axis, Plot, factor, figure
 
@@ -114,7 +112,7 @@ def sent(parent: Element) -> None:
     ]
     caption = (
         "Bytes that one process sends in a step, as the kernel counts them on its sockets (gloo, "
-        f"{version(result['machine']['torch'])}). What is more than the formula heads the messages."
+        f"{version(result['machine']['torch'])}). The rest is the headers of the messages."
     )
     table(parent, ["Processes", "By the formula", "Counted"], rows, caption)
 
@@ -247,11 +245,10 @@ class MachinesBlock(Block):
     ARGUMENT = True
 
     def on_create(self, parent: Element) -> Element:
-        box = SubElement(parent, "div", {"class": "machines"})
-        if part := PARTS.get(self.argument):
-            part(box)
-        else:
-            report.warn(f"machines | {self.argument}", f"no such part; there are {list(PARTS)}")
+        if self.argument not in PARTS:
+            raise ValueError(f"there is no part {self.argument!r}, but {', '.join(PARTS)}")
+        box = SubElement(parent, "div")
+        PARTS[self.argument](box)
         return box
 
 

@@ -388,7 +388,7 @@ def test_every_part_is_drawn_and_another_is_a_warning(caplog):
         assert "<figcaption>" in html, name
     assert caplog.records == []
     markdown.markdown("/// machines | batchs\n///", extensions=["extensions.machines"])
-    assert "no such part; there are ['batches'" in caplog.text
+    assert "there is no part 'batchs', but batches, " in caplog.text
 
 
 def test_what_is_shown_of_a_failure_has_no_paths():
