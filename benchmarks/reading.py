@@ -131,6 +131,7 @@ def build_with_mathjax(folder: Path) -> Path:
     changed = (
         re.sub(r"\nwatch: .*|\n  - extensions.mathml(?=\n)", "", text)
         .replace("custom_dir: overrides", f"custom_dir: {overrides}")
+        .replace("[tools/", f"[{ROOT}/tools/")
         .replace(
             "extra_javascript:\n",
             "extra_javascript:\n  - mathjax.js\n  - es5/tex-mml-chtml.js\n",
