@@ -33,6 +33,25 @@ class Gradient:
         return self.function.__name__
 
 
+def brief(error: BaseException) -> str:
+    """Return the kind of an exception and the first line of what it says.
+
+    >>> brief(ValueError("no such axis\\nsee above")), brief(SystemExit())
+    ('ValueError: no such axis', 'SystemExit')
+    """
+    first = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {first[0]}" if first else type(error).__name__
+
+
+def signature_of(function: Callable) -> inspect.Signature:
+    """Return a signature with its annotations evaluated; TypeError where that raises anything."""
+    try:
+        return inspect.signature(function, eval_str=True)
+    except (Exception, SystemExit) as error:  # an annotation may be any code
+        name = getattr(function, "__qualname__", repr(function))
+        raise TypeError(f"the signature of {name} cannot be read: {brief(error)}") from None
+
+
 def forward_of(module: ModuleType) -> Callable:
     """Return the module's forward; LookupError where it has none."""
     layer = module.__name__.rpartition(".")[2]
@@ -47,7 +66,7 @@ def gradients_of(module: ModuleType) -> list[Gradient]:
 
     Raises ValueError where a name after `grad_` starts with no argument of the forward.
     """
-    arguments = list(inspect.signature(forward_of(module)).parameters)
+    arguments = list(signature_of(forward_of(module)).parameters)
     found = []
     for name, function in vars(module).items():
         if not name.startswith("grad_") or not inspect.isfunction(function):
@@ -90,7 +109,7 @@ def draw(
     sizes = SIZES | dict(sizes or {})
     generator = torch.Generator().manual_seed(seed)
     drawn = {}
-    for name, parameter in inspect.signature(function, eval_str=True).parameters.items():
+    for name, parameter in signature_of(function).parameters.items():
         try:
             shape = shape_of(parameter.annotation, sizes)
         except (TypeError, ValueError) as error:

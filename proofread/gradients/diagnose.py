@@ -28,6 +28,7 @@ class _Verdict:
     trial: experiments.Trial
 
 
+@torch.inference_mode(False)  # under the caller's, autograd would record nothing
 def diagnose(
     backward: Tensor | Callable[[dict[str, Any], Tensor], Tensor],
     forward: Callable[..., Tensor],

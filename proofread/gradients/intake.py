@@ -14,6 +14,9 @@ from proofread.gradients.compare import relative_error, tolerance_for
 from proofread.gradients.experiments import Trial
 from proofread.gradients.report import Note, note
 from proofread.gradients.search import Problem
+from proofread.signatures import brief
+
+DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 class CannotJudge(ValueError):
@@ -72,7 +75,10 @@ class Case:
         def run(*args, **kwargs):
             with torch.random.fork_rng(devices=[]):
                 torch.set_rng_state(self.state)
-                return function(*args, **kwargs)
+                try:
+                    return function(*args, **kwargs)
+                except SystemExit as error:  # the caller's program goes on
+                    raise RuntimeError(brief(error)) from error
 
         return run
 
@@ -91,8 +97,8 @@ class Case:
         backward = self.seeded(self.backward) if self.random else self.backward
         try:
             result = backward(given, gradient)
-        except Exception as error:
-            raise CannotJudge(f"backward raises {_said(error)}") from error
+        except (Exception, SystemExit) as error:
+            raise CannotJudge(f"backward raises {brief(error)}") from error
         result = checked_gradient(result, self.wrt)
         everything = {**inputs, "upstream": upstream}
         changed = tuple(
@@ -116,11 +122,6 @@ def _wide(value: Any) -> Any:
     return value
 
 
-def _said(error: Exception) -> str:
-    first = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {first[0]}" if first else type(error).__name__
-
-
 def right_gradient(
     forward: Callable, inputs: Mapping[str, Any], wrt: str, upstream: Tensor | None
 ) -> Tensor:
@@ -134,7 +135,7 @@ def right_gradient(
         )
     if gradient is None:
         raise CannotJudge(f"the forward's output does not depend on {wrt!r}")
-    return gradient
+    return gradient.to_dense()  # an embedding may give a sparse one
 
 
 def case_of(backward: Any, forward: Any, inputs: Any, wrt: str, upstream: Any) -> Case:
@@ -146,6 +147,8 @@ def case_of(backward: Any, forward: Any, inputs: Any, wrt: str, upstream: Any) -
         raise TypeError(f"forward must be a function, got {type(forward).__name__}")
     if not isinstance(inputs, Mapping):
         raise TypeError(f"inputs must be a dict of tensors, got {type(inputs).__name__}")
+    if not isinstance(wrt, str):
+        raise TypeError(f"wrt must be the name of one argument, got {type(wrt).__name__}")
     inputs = _checked_inputs(inputs, wrt)
     if not callable(backward):
         backward = checked_gradient(backward, wrt).detach().clone()
@@ -163,7 +166,7 @@ def case_of(backward: Any, forward: Any, inputs: Any, wrt: str, upstream: Any) -
         upstream = torch.ones_like(output)
     elif callable(backward):
         drawn = torch.randn(output.shape, generator=torch.Generator().manual_seed(3))
-        upstream = drawn.to(output.dtype)
+        upstream = drawn.to(output)
     else:
         upstream = torch.ones_like(output)
         notes.append(note("upstream_ones"))
@@ -196,13 +199,26 @@ def _checked_inputs(inputs: Mapping[str, Any], wrt: str) -> dict[str, Any]:
     for name, tensor in inputs.items():
         if not isinstance(tensor, Tensor):
             continue
+        _check_kind(name, tensor)
         if tensor.numel() == 0:
             raise ValueError(f"{name} is empty, of shape {tuple(tensor.shape)}: nothing to judge")
         if tensor.is_floating_point() and tensor.isnan().any():
             raise ValueError(f"{name} holds NaN: no gradient can be judged on it")
         if tensor.is_floating_point() and name == wrt and tensor.isinf().any():
             raise ValueError(f"{name} holds infinite values: no gradient can be judged on it")
-    return {k: v.detach() if isinstance(v, Tensor) else v for k, v in inputs.items()}
+    return {k: v.detach().clone() if isinstance(v, Tensor) else v for k, v in inputs.items()}
+
+
+def _check_kind(name: str, tensor: Tensor) -> None:
+    """Refuse what holds no plain numbers: sparse, nested and quantized tensors, `meta`, float8."""
+    if tensor.is_nested or tensor.layout is not torch.strided:
+        kind = "nested" if tensor.is_nested else f"sparse ({tensor.layout})"
+        raise TypeError(f"{name} is {kind}: a dense tensor is needed")
+    if tensor.is_meta:
+        raise ValueError(f"{name} is on the device meta, without values: nothing to judge")
+    if tensor.is_quantized or (tensor.is_floating_point() and tensor.dtype not in DTYPES):
+        known = ", ".join(str(dtype) for dtype in DTYPES)
+        raise TypeError(f"{name} has dtype {tensor.dtype}: one of {known} is needed")
 
 
 def checked_gradient(result: Any, wrt: str) -> Tensor:
@@ -221,6 +237,9 @@ def checked_gradient(result: Any, wrt: str) -> Tensor:
         raise TypeError(f"backward gives a {kind}, not a tensor: convert it with torch.as_tensor")
     if result.is_complex():
         raise TypeError(f"backward gives a complex gradient ({result.dtype})")
+    _check_kind("the gradient that backward gives", result)
+    if not result.numel():
+        raise ValueError(f"backward gives an empty gradient, of shape {tuple(result.shape)}")
     return result
 
 
@@ -234,12 +253,15 @@ def _checked_output(
         with torch.random.fork_rng(devices=[]), torch.enable_grad():
             outputs = forward(**given)
             output, again = _last(outputs), _last(forward(**given))
-    except Exception as error:
-        raise CannotJudge(f"forward raises {_said(error)}") from error
+    except (Exception, SystemExit) as error:
+        raise CannotJudge(f"forward raises {brief(error)}") from error
     if not isinstance(output, Tensor):
         raise TypeError(f"forward must return a tensor, got {type(output).__name__}")
     if output.is_complex():
         raise TypeError(f"forward returns a complex tensor ({output.dtype})")
+    _check_kind("the output of forward", output)
+    if not output.numel():
+        raise CannotJudge(f"forward returns an empty tensor, of shape {tuple(output.shape)}")
     if not output.requires_grad or not _reaches(output, leaf):
         raise CannotJudge(
             f"forward is not differentiable in {wrt!r}: its output does not depend on it"
@@ -258,8 +280,8 @@ def _last(output: Any) -> Any:
 def _reaches(output: Tensor, leaf: Tensor) -> bool:
     try:
         (gradient,) = torch.autograd.grad(output, leaf, torch.ones_like(output), allow_unused=True)
-    except RuntimeError as error:
-        raise CannotJudge(f"forward cannot be differentiated: {_said(error)}") from error
+    except (Exception, SystemExit) as error:  # a backward of the user's own may be a step of it
+        raise CannotJudge(f"forward cannot be differentiated: {brief(error)}") from error
     return gradient is not None
 
 
@@ -270,6 +292,7 @@ def _checked_upstream(upstream: Any, output: Tensor) -> Tensor:
         raise TypeError(f"upstream must be a tensor, got {type(upstream).__name__}")
     if upstream.is_complex():
         raise TypeError(f"upstream is complex ({upstream.dtype})")
+    _check_kind("upstream", upstream)
     if upstream.shape != output.shape:
         if upstream.numel() == output.numel() == 1:
             upstream = upstream.reshape(output.shape)
@@ -280,4 +303,4 @@ def _checked_upstream(upstream: Any, output: Tensor) -> Tensor:
             )
     if not upstream.isfinite().all():
         raise ValueError("upstream holds values that are not finite")
-    return upstream.detach().to(output.dtype)
+    return upstream.detach().clone().to(output)

@@ -1,5 +1,7 @@
 """Bad input gets one clear sentence."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -21,6 +23,16 @@ def right(inputs, upstream):
 def judge(backward=right, forward=double, inputs=None, wrt="X", upstream=None):
     inputs = {"X": X} if inputs is None else inputs
     return diagnose(backward, forward, inputs, wrt=wrt, upstream=upstream)
+
+
+class Failing(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, X):
+        return 2 * X
+
+    @staticmethod
+    def backward(ctx, upstream):
+        raise KeyError("no such thing")
 
 
 def raising(X):
@@ -62,7 +74,40 @@ CASES = {
         {"backward": lambda i, g: np.zeros((5, 3))}, TypeError, "numpy.ndarray, not a tensor"),
     "backward returns complex": (
         {"backward": lambda i, g: g + 0j}, TypeError, "complex"),
+    "backward returns nothing": (
+        {"backward": lambda i, g: g[:0]}, ValueError, "empty gradient, of shape (0, 3)"),
+    "backward exits": (
+        {"backward": lambda i, g: sys.exit(0)}, ValueError, "backward raises SystemExit: 0"),
+    "forward exits": (
+        {"forward": lambda X: sys.exit()}, ValueError, "forward raises SystemExit"),
+    "forward returns nothing": (
+        {"forward": lambda X: X[:0]}, ValueError, "an empty tensor, of shape (0, 3)"),
+    "forward fails on the way back": (
+        {"forward": lambda X: Failing.apply(X)}, ValueError, "differentiated: KeyError: 'no such"),
+    "several arguments": ({"wrt": ["X"]}, TypeError, "the name of one argument, got list"),
 }  # fmt: skip
+
+
+# What holds no plain numbers, and what is said of it, wherever it is given.
+KINDS = {
+    "sparse": (lambda t: t.to_sparse(), TypeError, " is sparse (torch.sparse_coo)"),
+    "meta": (lambda t: t.to("meta"), ValueError, " is on the device meta"),
+    "float8": (lambda t: t.to(torch.float8_e4m3fn), TypeError, " has dtype torch.float8_e4m3fn"),
+    "nested": (
+        lambda t: torch.nested.nested_tensor([t], layout=torch.jagged), TypeError, " is nested"),
+}  # fmt: skip
+PLACES = {
+    "X": lambda kind: {"inputs": {"X": kind(X)}},
+    "Y": lambda kind: {"inputs": {"X": X, "Y": kind(X)}, "forward": lambda X, Y: 2 * X},
+    "the gradient that backward gives": lambda kind: {"backward": lambda i, g: kind(2 * g)},
+    "the output of forward": lambda kind: {"forward": lambda X: kind(2 * X)},
+    "upstream": lambda kind: {"upstream": kind(X)},
+}
+CASES |= {
+    f"{kind}: {place}": (given(change), error, place + said)
+    for kind, (change, error, said) in KINDS.items()
+    for place, given in PLACES.items()
+}
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -73,6 +118,36 @@ def test_one_sentence(case):
     assert sentence in str(caught.value)
     assert "\n" not in str(caught.value)
     assert caught.type.__name__ in {"ValueError", "TypeError", "CannotJudge"}
+
+
+def test_an_exit_on_other_data_ends_nothing():
+    """A forward that exits on the redrawn data is not judged there."""
+    first = X.double()
+
+    def forward(X):
+        return 2 * X if torch.equal(X.detach().double(), first) else sys.exit(0)
+
+    assert judge(forward=forward).ok
+
+
+def test_a_sparse_gradient_of_autograd_is_the_right_one():
+    def look_up(W, at):
+        return torch.nn.functional.embedding(at, W, sparse=True)
+
+    def add_up(inputs, upstream):
+        return torch.zeros_like(inputs["W"]).index_add(0, inputs["at"], upstream)
+
+    inputs = {"W": X, "at": torch.tensor([1, 2, 2])}
+    assert judge(add_up, look_up, inputs, "W").ok
+    assert not judge(lambda i, g: 2 * add_up(i, g), look_up, inputs, "W").ok
+
+
+@pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad])
+def test_the_mode_of_the_caller_does_not_matter(mode):
+    with mode():
+        inputs, upstream = {"X": torch.randn(5, 3)}, torch.randn(5, 3)
+        assert judge(inputs=inputs, upstream=upstream).ok
+        assert not judge(lambda i, g: 3 * g, inputs=inputs, upstream=upstream).ok
 
 
 def test_values_that_are_not_finite():
