@@ -17,11 +17,11 @@ from proofread.gradients.diagnose import diagnose
 from proofread.gradients.objects import (
     forward_of_layer,
     gradients_of_layer,
-    has_shapes,
     layers_of,
+    unfit,
 )
 from proofread.gradients.report import BOLD, DIM, GREEN, RED, RESET, WIDTH, Diagnosis, wrapped
-from proofread.signatures import SIZES, draw, forward_of, shape_of
+from proofread.signatures import SIZES, brief, draw, forward_of, shape_of, signature_of
 
 RIGHT, WRONG, FAILED, UNWRITTEN = "right", "wrong", "failed", "not written yet"
 
@@ -116,26 +116,28 @@ def check(module: ModuleType, snippet: ModuleType | None = None) -> Report:
     Tested are its functions `grad_*` and `backward`, and its classes with a `backward` and with
     shapes in their annotations. The forward comes from `snippet`, by default `snippets.<name>`;
     where that has none, from the module itself. Raises LookupError where there is no forward or
-    no gradient.
+    no gradient, ImportError where the snippet can't be imported, TypeError where an argument is no
+    module or an annotation can't be evaluated.
     """
+    for given in (module, snippet or module):
+        if not inspect.ismodule(given):
+            raise TypeError(f"a module is needed, got {type(given).__name__}")
     name = module.__name__.rpartition(".")[2]
     snippet = snippet or _snippet(name) or module
     exercises = [*_of_functions(module, snippet), *_of_layers(module, snippet)]
     if not exercises:
-        raise LookupError(
-            f"{name} has no function named grad_<argument>, and no class with a `backward` "
-            "whose arguments have their shapes annotated"
-        )
+        why = "; ".join(unfit(layer) for layer in layers_of(module)) or "no class with a `backward`"
+        raise LookupError(f"{name} has no function named grad_<argument> or backward, and {why}")
     return Report(name, [_judged(exercise) for exercise in exercises])
 
 
 def _snippet(name: str) -> ModuleType | None:
     try:
         return importlib.import_module(f"snippets.{name}")
-    except ModuleNotFoundError as missing:
-        if missing.name not in ("snippets", f"snippets.{name}"):
-            raise
-        return None
+    except (Exception, SystemExit) as error:
+        if getattr(error, "name", None) in ("snippets", f"snippets.{name}"):
+            return None
+        raise ImportError(f"snippets/{name}.py cannot be imported: {brief(error)}") from error
 
 
 def _of_functions(module: ModuleType, snippet: ModuleType) -> Iterator[_Exercise]:
@@ -149,7 +151,7 @@ def _of_functions(module: ModuleType, snippet: ModuleType) -> Iterator[_Exercise
     if not functions:
         return
     forward = forward_of(snippet)
-    arguments = list(inspect.signature(forward).parameters)
+    arguments = list(signature_of(forward).parameters)
     for name, function in functions.items():
         if name == "backward":
             yield from _of_backward(function, forward)
@@ -165,54 +167,75 @@ def _of_functions(module: ModuleType, snippet: ModuleType) -> Iterator[_Exercise
 
 def _of_layers(module: ModuleType, snippet: ModuleType) -> Iterator[_Exercise]:
     for layer in layers_of(module):
-        if not has_shapes(layer):
+        if unfit(layer):
             continue  # such as a model that takes other layers: there is no data to draw for it
         forward = forward_of_layer(getattr(snippet, layer.__name__, layer))
         for wrt, call in gradients_of_layer(layer):
             yield _Exercise(f"{layer.__name__}, dJ/d{wrt}", wrt, forward, call, layer.backward)
 
 
+class _Misfit(TypeError):
+    """A function that cannot be called with what there is; says what it does, without its name."""
+
+
 def _caller(function: Callable, forward: Callable, position: int | None = None) -> Callable:
     """Return a function of (inputs, upstream) that calls the user's by the names it takes."""
-    wanted = list(inspect.signature(function).parameters)
+    parameters = signature_of(function).parameters
 
     def call(inputs: dict[str, Tensor], upstream: Tensor) -> Any:
         offered = dict(inputs)
+        for name, parameter in parameters.items():
+            if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+                raise _Misfit(f"takes {parameter}: give each of its arguments a name")
+        wanted = [n for n, p in parameters.items() if p.default is p.empty or n in inputs]
         missing = [n for n in wanted if n not in offered and not n.startswith("dJ_d")]
         if missing:
             # The outputs of a forward such as Z, A, J = forward(...), in this order.
             outputs = forward(**inputs)
             outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+            if len(missing) > len(outputs):
+                raise _Misfit(
+                    f"takes {missing[len(outputs)]!r}, which is no argument of the forward "
+                    f"({', '.join(inputs)}), no output of it and no dJ_d<output>"
+                )
             offered |= dict(zip(missing, outputs, strict=False))
         offered |= {n: upstream for n in wanted if n.startswith("dJ_d")}
         result = function(**{n: offered[n] for n in wanted})
         if position is None or result is None:
             return result
         if not isinstance(result, tuple) or len(result) <= position:
-            raise TypeError(f"it must return {position + 1} gradients or more, in a tuple")
+            raise _Misfit(f"must return {position + 1} gradients or more, in a tuple")
         return result[position]
 
     return call
 
 
 def _of_backward(function: Callable, forward: Callable) -> Iterator[_Exercise]:
-    """Yield one exercise for each gradient that `backward` returns, told by its shape."""
-    returned = get_args(inspect.signature(function, eval_str=True).return_annotation)
+    """Yield one exercise for each gradient that `backward` returns, told by its shape.
+
+    Gradients of one shape belong to the arguments of that shape in the order of the forward.
+    """
+    result = signature_of(function).return_annotation
+    alone = hasattr(result, "dim_str")
     shapes = {
-        name: getattr(parameter.annotation, "dim_str", None)
-        for name, parameter in inspect.signature(forward, eval_str=True).parameters.items()
+        name: parameter.annotation.dim_str
+        for name, parameter in signature_of(forward).parameters.items()
+        if hasattr(parameter.annotation, "dim_str")
     }
-    for position, annotation in enumerate(returned):
+    owned = []
+    for position, annotation in enumerate([result] if alone else get_args(result)):
         dimensions = getattr(annotation, "dim_str", None)
-        owners = [name for name, shape in shapes.items() if shape == dimensions]
-        if owners:
-            yield _Exercise(
-                f"backward, dJ/d{owners[0]}",
-                owners[0],
-                forward,
-                _caller(function, forward, position),
-                function,
-            )
+        wrt = next((name for name, shape in shapes.items() if shape == dimensions), None)
+        if wrt is not None:
+            del shapes[wrt]
+            owned.append((wrt, _caller(function, forward, None if alone else position)))
+    if not owned:
+        raise LookupError(
+            "backward has no result annotated with the shape of an argument of the forward, as in "
+            '-> tuple[Float[Tensor, "N D"], Float[Tensor, "D M"]]'
+        )
+    for wrt, call in owned:
+        yield _Exercise(f"backward, dJ/d{wrt}", wrt, forward, call, function)
 
 
 def _judged(exercise: _Exercise) -> Result:
@@ -224,8 +247,11 @@ def _judged(exercise: _Exercise) -> Result:
         if isinstance(error.__cause__, NotImplementedError):
             return Result(exercise.name, UNWRITTEN, takes)
         said = str(error).replace("backward", exercise.function.__name__, 1).rstrip(".")
+        if isinstance(error.__cause__, _Misfit):
+            said = f"{exercise.function.__name__} {error.__cause__}"
+        said += "" if said.endswith("?") else "."
         trouble, diagnosis = _where_it_fits(exercise)
-        return Result(exercise.name, FAILED, takes, diagnosis, f"{said}.{trouble}")
+        return Result(exercise.name, FAILED, takes, diagnosis, said + trouble)
     return Result(exercise.name, RIGHT if diagnosis.ok else WRONG, takes, diagnosis)
 
 
@@ -234,7 +260,7 @@ def _where_it_fits(exercise: _Exercise) -> tuple[str, Diagnosis | None]:
     forward = exercise.forward
     axes = dict.fromkeys(
         name
-        for parameter in inspect.signature(forward, eval_str=True).parameters.values()
+        for parameter in signature_of(forward).parameters.values()
         for name in getattr(parameter.annotation, "dim_str", "").split()
         if name in SIZES
     )
@@ -260,7 +286,7 @@ def _where_it_fits(exercise: _Exercise) -> tuple[str, Diagnosis | None]:
 def _taken(function: Callable) -> str:
     """Say what a function takes, with the shapes of the data it is called with."""
     parts = []
-    for name, parameter in inspect.signature(function, eval_str=True).parameters.items():
+    for name, parameter in signature_of(function).parameters.items():
         if name == "self":
             continue
         dimensions = getattr(parameter.annotation, "dim_str", None)

@@ -105,25 +105,28 @@ def _report(file: Path):
     module = _load(file)
     try:
         return check(module)
-    except LookupError as reason:
-        raise Unusable(f"{file}: {reason.args[0]}") from None
-    except (TypeError, ValueError, NameError) as reason:
+    except (LookupError, ImportError, TypeError, ValueError) as reason:
         raise Unusable(f"{file}: {reason}") from None
 
 
 def _load(file: Path) -> ModuleType:
+    if file.is_dir():
+        raise Unusable(f"{file} is a folder; one Python file is needed")
     if not file.is_file():
         raise Unusable(f"{file}: there is no such file")
     if file.suffix != ".py":
         raise Unusable(f"{file} is no Python file")
+    from proofread.signatures import brief
+
     spec = importlib.util.spec_from_file_location(file.stem, file)
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
     except SyntaxError as error:
-        raise Unusable(f"{file}, line {error.lineno}: {error.msg}") from None
-    except Exception as error:  # noqa: BLE001 - whatever the user's file does
-        raise Unusable(f"{file} cannot be run: {type(error).__name__}: {error}") from None
+        line = f", line {error.lineno}" if error.lineno else ""
+        raise Unusable(f"{error.filename or file}{line}: {error.msg}") from None
+    except (Exception, SystemExit) as error:  # whatever the user's file does
+        raise Unusable(f"{file} cannot be run: {brief(error)}") from None
     return module
 
 

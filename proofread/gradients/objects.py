@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from proofread.signatures import signature_of
+
 
 def layers_of(module: ModuleType) -> Iterator[type]:
     """Yield the module's own classes that have a `backward`, in the order of the file."""
@@ -31,10 +33,16 @@ def is_function(layer: type) -> bool:
     return issubclass(layer, torch.autograd.Function)
 
 
-def has_shapes(layer: type) -> bool:
-    """Say whether the tensors that the layer is called with have their shapes annotated."""
-    parameters = _parameters(layer.forward if is_function(layer) else layer.__call__)
-    return any(hasattr(p.annotation, "dim_str") for p in parameters)
+def unfit(layer: type) -> str:
+    """Say why no data can be drawn for a layer, or ''."""
+    name = "forward" if is_function(layer) else "__call__"
+    # Every class has a `__call__`, the one that makes its instances.
+    own = [b for b in layer.__mro__[:-1] if b.__module__.partition(".")[0] != "torch"]
+    if not any(name in vars(base) for base in own):
+        return f"{layer.__name__} has a `backward`, and no `{name}`"
+    if any(hasattr(p.annotation, "dim_str") for p in _parameters(getattr(layer, name))):
+        return ""
+    return f"no argument of {layer.__name__}.{name} has its shape annotated"
 
 
 def forward_of_layer(layer: type) -> Callable[..., Tensor]:
@@ -124,5 +132,5 @@ def _parameters(function: Callable) -> list[inspect.Parameter]:
     """Return what a function or method takes, but for `self` and the `ctx` of PyTorch."""
     if function is object.__init__:
         return []
-    parameters = inspect.signature(function, eval_str=True).parameters.values()
+    parameters = signature_of(function).parameters.values()
     return [p for p in parameters if p.name not in ("self", "ctx")]

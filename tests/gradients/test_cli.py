@@ -65,7 +65,40 @@ UNUSABLE = {
     "no forward": ("nothing", "def grad_Z(Z: S) -> S:\n    return Z\n", "no function named"),
     "syntax": ("relu", "def grad_Z(Z:\n", "was never closed"),
     "import": ("relu", "import nowhere_to_be_found\n", "cannot be run: ModuleNotFoundError"),
+    "exit": ("relu", "raise SystemExit\n", "cannot be run: SystemExit"),
+    "exit 0": ("relu", "import sys\nsys.exit(0)\n", "cannot be run: SystemExit: 0"),
+    "two lines": ("relu", "raise OSError('one\\ntwo')\n", "cannot be run: OSError: one\n"),
+    "null bytes": ("relu", "x = '\0'\n", ".py: source code string cannot contain null bytes"),
+    "no forward of a class": (
+        "layers", "class A:\n    def backward(self, dJ_dZ: S) -> S: ...\n",
+        "A has a `backward`, and no `__call__`"),
+    "no forward of a function": (
+        "layers",
+        "import torch\nclass A(torch.autograd.Function):\n    def backward(ctx, dJ_dZ: S): ...\n",
+        "A has a `backward`, and no `forward`"),
+    "no shapes": (
+        "layers",
+        "class A:\n    def __call__(self, X): ...\n    def backward(self, dJ_dZ: S) -> S: ...\n",
+        "no argument of A.__call__ has its shape annotated"),
+    "no results": (
+        "twins", "def forward(x: S): return x\ndef backward(x: S, dJ_dy: S): return dJ_dy\n",
+        "backward has no result annotated"),
+}  # fmt: skip
+# Annotations that raise when they are evaluated, and what is said of each.
+LATE = {
+    "S[": "SyntaxError",
+    "jaxtyping.Flaot": "AttributeError: module",
+    "Float[Tensor, 3]": "AttributeError: 'int'",
+    "{}['a']": "KeyError: 'a'",
+    "Flaot": "NameError: name 'Flaot' is not defined",
+    "exit(0)": "SystemExit: 0",
 }
+UNUSABLE |= {
+    annotation: (
+        "relu", f"import jaxtyping\ndef grad_Z(Z: {annotation!r}, dJ_dA: S): return dJ_dA\n",
+        f"the signature of grad_Z cannot be read: {said}")
+    for annotation, said in LATE.items()
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("case", UNUSABLE, ids=str)
@@ -76,6 +109,110 @@ def test_unusable(exercise, capsys, case):
     assert sentence in printed.err
     assert len(printed.err.splitlines()) == 1
     assert not printed.out
+
+
+@pytest.mark.parametrize("given", ["relu", None])
+def test_only_a_module_is_checked(given):
+    with pytest.raises(TypeError, match=f"a module is needed, got {type(given).__name__}"):
+        check(given)
+
+
+def test_a_folder_is_no_file(tmp_path, capsys):
+    assert main(["gradients", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == f"{tmp_path} is a folder; one Python file is needed\n"
+
+
+# What a function of relu does, and the one sentence that is printed of it.
+MISFITS = {
+    "exits": (
+        "def grad_Z(Z: S, dJ_dA: S) -> S:\n    raise SystemExit(0)\n",
+        "grad_Z raises SystemExit: 0."),
+    "unknown": (
+        "def grad_Z(Z: S, A: S, more: S, dJ_dA: S) -> S:\n    return dJ_dA\n",
+        "grad_Z takes 'more', which is no argument of the forward (Z), no output of it and no "
+        "dJ_d<output>."),
+    "rest": (
+        "def grad_Z(Z: S, *rest) -> S:\n    return Z\n",
+        "grad_Z takes *rest: give each of its arguments a name."),
+    "None": (
+        "def grad_Z(Z: S, dJ_dA: S) -> S:\n    dJ_dA * (Z > 0)\n",
+        "grad_Z returns None, not the gradient of Z: is a return missing?\n"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", MISFITS)
+def test_a_function_that_cannot_be_judged(exercise, capsys, case):
+    body, sentence = MISFITS[case]
+    assert main(["gradients", exercise("relu", body)]) == 1
+    out = capsys.readouterr().out
+    assert sentence in "\n".join(" ".join(part.split()) + "\n" for part in out.split("It takes"))
+
+
+def test_what_has_a_default_is_not_offered(exercise):
+    body = "def grad_Z(Z: S, dJ_dA: S, at=0) -> S:\n    return dJ_dA * (Z > at)\n"
+    assert main(["gradients", exercise("relu", body)]) == 0
+
+
+TWINS = """
+def twin(x: S, w: S) -> S:
+    return x * w**2
+
+def backward(x: S, w: S, dJ_dy: S) -> tuple[S, S]:
+    return dJ_dy * w**2, 2 * dJ_dy * x * w
+"""
+ALONE = """
+def twin(x: S) -> S:
+    return x**2
+
+def backward(x: S, dJ_dy: S) -> S:
+    return 2 * dJ_dy * x
+"""
+BACKWARDS = {
+    "right": (TWINS, "", "", ["backward, dJ/dx: right", "backward, dJ/dw: right", "2 of 2"]),
+    "wrong": (TWINS, "2 * dJ_dy * x * w", "dJ_dy * x * w", ["✗ backward, dJ/dw", "1 of 2"]),
+    "one result": (TWINS, "dJ_dy * w**2, 2", "2", ["must return 1 gradients or more, in a tuple"]),
+    "alone": (ALONE, "", "", ["backward, dJ/dx: right", "1 of 1"]),
+    "alone, wrong": (ALONE, "2 * ", "", ["✗ backward, dJ/dx", "0 of 1"]),
+}
+
+
+@pytest.mark.parametrize("case", BACKWARDS)
+def test_a_backward_of_several_gradients(exercise, capsys, case):
+    """Results of one shape belong to the arguments of that shape, in their order."""
+    body, before, after, said = BACKWARDS[case]
+    status = main(["gradients", exercise("twin", body.replace(before, after))])
+    out = " ".join(capsys.readouterr().out.split())
+    assert status == int(bool(before)), out
+    assert all(sentence in out for sentence in said), out
+
+
+def test_what_is_imported_is_not_checked(exercise):
+    body = "from snippets.mse import grad_A\n" + RIGHT
+    assert main(["gradients", exercise("relu", body)]) == 0
+
+
+def test_a_gradient_is_of_the_argument_with_the_longest_name(exercise, capsys):
+    body = (
+        "def names(x: S, x_hat: S) -> S:\n    return 2 * x + 3 * x_hat\n\n"
+        "def grad_x_hat(dJ_dy: S) -> S:\n    return 3 * dJ_dy\n"
+    )
+    assert main(["gradients", exercise("names", body)]) == 0
+
+
+def test_a_snippet_that_cannot_be_imported_is_no_missing_snippet(exercise, capsys, monkeypatch):
+    """The module's own forward must not stand in for it."""
+    file = exercise("broken", RIGHT + "def broken(Z: S) -> S: return Z.relu()\n")
+    assert main(["gradients", file]) == 0
+    finder = type("Finder", (), {"find_spec": staticmethod(broken)})
+    monkeypatch.setattr(sys, "meta_path", [finder, *sys.meta_path])
+    assert main(["gradients", file]) == 2
+    said = "snippets/broken.py cannot be imported: ModuleNotFoundError: No module named 'nowhere'"
+    assert said in capsys.readouterr().err
+
+
+def broken(name, path=None, target=None):
+    if name == "snippets.broken":
+        raise ModuleNotFoundError("No module named 'nowhere'", name="nowhere")
 
 
 def test_a_file_that_is_not_there(capsys):
@@ -208,16 +345,30 @@ def test_progress_without_exercises(tmp_path, capsys):
     assert "is not a folder" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("body", ["raise SystemExit(0)\n", "def grad_Z(Z: 'S[', dJ_dA: S): ...\n"])
+def test_progress_goes_on_after_a_file_that_cannot_be_checked(exercise, tmp_path, capsys, body):
+    exercise("mse", body)
+    exercise("relu", RIGHT)
+    assert main(["progress", str(tmp_path)]) == 2
+    printed = capsys.readouterr()
+    assert len(printed.err.splitlines()) == 1
+    assert [line.split()[0] for line in printed.out.splitlines()] == ["exercise", "relu", "all"]
+
+
+WITHOUT_GRADIENTS = {"errata", "faster", "gpu", "machines"}
+
+
 @pytest.mark.parametrize(
     "file", sorted((ROOT / "snippets").glob("[a-z]*.py")), ids=lambda f: f.stem
 )
 def test_snippets_are_right_and_each_has_a_stub(file, monkeypatch):
     monkeypatch.chdir(ROOT)
     module = cli._load(file)
-    try:
-        report = check(module)
-    except LookupError:
-        pytest.skip("no gradients")
+    if file.stem in WITHOUT_GRADIENTS:
+        with pytest.raises(LookupError, match="no class with a `backward`$"):
+            check(module)
+        return
+    report = check(module)
     assert report.ok, str(report)
     stub = check(cli._load(ROOT / "exercises" / file.name))
     assert stub.count("not written yet") == len(stub.results)
