@@ -47,7 +47,7 @@ def signature_of(function: Callable) -> inspect.Signature:
     """Return a signature with its annotations evaluated; TypeError where that raises anything."""
     try:
         return inspect.signature(function, eval_str=True)
-    except (Exception, SystemExit) as error:  # an annotation may be any code
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - an annotation may be any code
         name = getattr(function, "__qualname__", repr(function))
         raise TypeError(f"the signature of {name} cannot be read: {brief(error)}") from None
 

@@ -184,7 +184,7 @@ def _caller(function: Callable, forward: Callable, position: int | None = None) 
 
     def call(inputs: dict[str, Tensor], upstream: Tensor) -> Any:
         offered = dict(inputs)
-        for name, parameter in parameters.items():
+        for parameter in parameters.values():
             if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
                 raise _Misfit(f"takes {parameter}: give each of its arguments a name")
         wanted = [n for n, p in parameters.items() if p.default is p.empty or n in inputs]

@@ -125,7 +125,7 @@ def _load(file: Path) -> ModuleType:
     except SyntaxError as error:
         line = f", line {error.lineno}" if error.lineno else ""
         raise Unusable(f"{error.filename or file}{line}: {error.msg}") from None
-    except (Exception, SystemExit) as error:  # whatever the user's file does
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the user's file does
         raise Unusable(f"{file} cannot be run: {brief(error)}") from None
     return module
 

@@ -129,8 +129,7 @@ MISFITS = {
         "grad_Z raises SystemExit: 0."),
     "unknown": (
         "def grad_Z(Z: S, A: S, more: S, dJ_dA: S) -> S:\n    return dJ_dA\n",
-        "grad_Z takes 'more', which is no argument of the forward (Z), no output of it and no "
-        "dJ_d<output>."),
+        "grad_Z takes 'more', which is no argument of the forward (Z), no output of it and no"),
     "rest": (
         "def grad_Z(Z: S, *rest) -> S:\n    return Z\n",
         "grad_Z takes *rest: give each of its arguments a name."),
