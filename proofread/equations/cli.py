@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -40,9 +41,28 @@ def add_commands(subparsers) -> None:
     )
     _common(mutate)
     mutate.add_argument(
-        "--most", type=int, default=40, metavar="N", help="edits of one equation at most (40)"
+        "--most", type=_count, default=40, metavar="N", help="edits of one equation at most (40)"
     )
     mutate.set_defaults(run=run_mutate)
+
+
+def _count(text: str) -> int:
+    """Read a whole number above 0."""
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is given; a whole number above 0 is needed")
+    return int(text)
+
+
+def _check_cache(folder: str | None) -> None:
+    """Make the folder given by --cache; Unreadable where nothing can be kept in it."""
+    if folder is None:
+        return
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise Unreadable(f"--cache {folder} can't be made a folder: {problem.strerror}") from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise Unreadable(f"--cache {folder} can't be written to")
 
 
 def _common(command: argparse.ArgumentParser) -> None:
@@ -75,6 +95,7 @@ def run_equations(options) -> int:
 
     try:
         declared = _declared(options)
+        _check_cache(options.cache)
     except Unreadable as problem:
         print(f"error: {problem}", file=sys.stderr)
         return 1

@@ -235,7 +235,7 @@ class Declarations:
         try:
             with float64():
                 found = eval(source, dict(namespace))
-        except Exception as problem:  # noqa: BLE001 - the author's code may raise anything
+        except (Exception, SystemExit) as problem:  # noqa: BLE001 - the author's code may raise anything
             raise BadDeclaration(
                 f"functions: `{name}` is `{source}`, which raised {say(problem)}"
             ) from None
@@ -250,7 +250,7 @@ class Declarations:
             act = self.callable_of(name)
             whole, apart = act(row), torch.stack([act(entry) for entry in row])
             return whole.shape == row.shape and not torch.allclose(whole, apart)
-        except Exception:  # noqa: BLE001 - it takes other arguments, so it is none
+        except (Exception, SystemExit):  # noqa: BLE001 - it takes other arguments, so it is none
             return False
 
     @cached_property

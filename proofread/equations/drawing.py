@@ -238,7 +238,7 @@ def _run(declared: Declarations, namespace: dict, data: dict, cut: bool) -> None
                 exec(code, namespace)  # noqa: S102 - the author's own code, run as such
             except Unreadable:
                 raise
-            except Exception as problem:  # noqa: BLE001 - the author's code may raise anything
+            except (Exception, SystemExit) as problem:  # noqa: BLE001 - the author's code may raise anything
                 source = lines[statement.lineno - 1].strip() if lines else ""
                 raise BadDeclaration(
                     f"forward, line {statement.lineno}, `{source}` raised {say(problem)}"

@@ -428,7 +428,7 @@ class Evaluator:
             found = act(*data)
         except (Undefined, TooLong):
             raise
-        except Exception as problem:  # noqa: BLE001 - the author's code may raise anything
+        except (Exception, SystemExit) as problem:  # noqa: BLE001 - the author's code may raise anything
             raise Undefined(
                 f"{name} raised {type(problem).__name__}: {str(problem)[:120]}"
             ) from None

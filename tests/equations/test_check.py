@@ -355,6 +355,48 @@ def test_command_line(tmp_path, capsys):
     assert result["caught"] + len(result["same"]) == result["edits"]
 
 
+# A forward or a function of it that ends the program must not end the check as if all held.
+EXITS = {
+    "forward": "symbols: {x: N}\n  forward: exit(0)",
+    "function": "symbols: {x: N}\n  functions: {f: exit(0)}",
+}
+
+
+@pytest.mark.parametrize("case", EXITS)
+@pytest.mark.parametrize("command", ["equations", "mutate"])
+def test_code_that_exits_is_an_error(tmp_path, capsys, command, case):
+    page = f"---\nproofread:\n  {EXITS[case]}\n---\n$$ f(x) = f(x) $$\n"
+    assert main([command, str(write(tmp_path, page))]) == 1
+    printed = capsys.readouterr()
+    assert "raised SystemExit: 0" in printed.out + printed.err
+
+
+def test_a_function_that_exits_when_called_fails(tmp_path, capsys):
+    given = "symbols: {x: N}\n  forward: 'def f(v): raise SystemExit'\n  functions: {f: f}"
+    page = f"---\nproofread:\n  {given}\n---\n$$ f(x) = x $$\n"
+    assert main(["equations", str(write(tmp_path, page))]) == 1
+    assert "f raised SystemExit" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("place", ["a file", "below a file"])
+def test_a_cache_where_nothing_can_be_kept_is_one_sentence(tmp_path, capsys, place):
+    path = write(tmp_path)
+    cache = path if place == "a file" else path / "cache"
+    assert main(["equations", "--cache", str(cache), str(path)]) == 1
+    printed = capsys.readouterr()
+    assert printed.err.startswith(f"error: --cache {cache} can't be made a folder: ")
+    assert len(printed.err.splitlines()) == 1 and not printed.out
+    assert main(["equations", "--cache", str(tmp_path / "new/cache"), str(path)]) == 0
+
+
+@pytest.mark.parametrize("most", ["-3", "0", "x", "1.5"])
+def test_edits_are_counted_from_one(tmp_path, capsys, most):
+    with pytest.raises(SystemExit) as ended:
+        main(["mutate", "--most", most, str(write(tmp_path))])
+    assert ended.value.code == 2
+    assert f"'{most}' is given; a whole number above 0 is needed" in capsys.readouterr().err
+
+
 def test_module_runs_on_a_missing_file(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "proofread", "equations", str(tmp_path / "none.md")],
