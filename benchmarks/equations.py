@@ -6,6 +6,7 @@ checks all pages of the site from cold, again with nothing changed, and pages wi
 and 1,000 different equations. Writes benchmarks/results/equations.json.
 """
 
+import argparse
 import json
 import statistics
 import tempfile
@@ -52,6 +53,10 @@ def seconds(work: Callable[[], None]) -> list[float]:
 
 
 def main() -> None:
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
+
     def all_pages(cache: str | None = None) -> None:
         for page in pages():
             assert check_file(page, cache_dir=cache).ok

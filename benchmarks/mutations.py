@@ -6,6 +6,7 @@ edits each equation as people err and counts how many edits the check catches. W
 benchmarks/results/mutations.json, from which the page "How this site is checked" is made.
 """
 
+import argparse
 import hashlib
 import json
 from pathlib import Path
@@ -35,6 +36,9 @@ def fingerprint(page: Path) -> str:
 
 
 def main() -> None:
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     results = {}
     for page in tqdm(pages(), desc="pages"):
         found = mutate_file(page)

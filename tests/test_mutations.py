@@ -1,6 +1,10 @@
 """The mutation figures on the page belong to the equations on the pages."""
 
 import json
+import runpy
+import sys
+
+import pytest
 
 import markdown
 
@@ -18,6 +22,15 @@ def test_measured_equations_are_those_of_today():
     }
     measured = {path: page["equations"] for path, page in RESULT.items()}
     assert measured == today, "an equation has changed: run `python -m benchmarks.mutations` again"
+
+
+@pytest.mark.parametrize("name", ["__main__", "equations", "growth", "ladder", "mutations"])
+def test_help_measures_nothing(monkeypatch, capsys, name):
+    monkeypatch.setattr(sys, "argv", [name, "--help"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(mutations.ROOT / f"benchmarks/{name}.py"), run_name="__main__")
+    assert ended.value.code == 0
+    assert "usage:" in capsys.readouterr().out
 
 
 def test_every_edit_that_changes_the_meaning_is_caught():
