@@ -106,7 +106,7 @@ PIECES = st.sampled_from(
         r"\foo",
     ]
 )
-SLOW = settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+SLOW = settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @SLOW
