@@ -204,7 +204,7 @@ def _caller(function: Callable, forward: Callable, position: int | None = None) 
         if position is None or result is None:
             return result
         if not isinstance(result, tuple) or len(result) <= position:
-            raise _Misfit(f"must return {position + 1} gradients or more, in a tuple")
+            raise _Misfit(f"must return a tuple of {position + 1} gradients or more")
         return result[position]
 
     return call

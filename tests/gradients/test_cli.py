@@ -169,7 +169,8 @@ def backward(x: S, dJ_dy: S) -> S:
 BACKWARDS = {
     "right": (TWINS, "", "", ["backward, dJ/dx: right", "backward, dJ/dw: right", "2 of 2"]),
     "wrong": (TWINS, "2 * dJ_dy * x * w", "dJ_dy * x * w", ["✗ backward, dJ/dw", "1 of 2"]),
-    "one result": (TWINS, "dJ_dy * w**2, 2", "2", ["must return 1 gradients or more, in a tuple"]),
+    "no tuple": (TWINS, "dJ_dy * w**2, 2", "2", ["a tuple of 1 gradients or more"]),
+    "too few": (TWINS, "2 * dJ_dy * x * w", "", ["backward must return a tuple of 2 gradients"]),
     "alone": (ALONE, "", "", ["backward, dJ/dx: right", "1 of 1"]),
     "alone, wrong": (ALONE, "2 * ", "", ["✗ backward, dJ/dx", "0 of 1"]),
 }
