@@ -92,6 +92,41 @@ def test_a_lost_sum_is_no_einstein_convention_where_sums_are_written():
     assert [c.verdict for c in check_text(page, declarations=LAYER).chains] == ["holds", "fails"]
 
 
+@pytest.mark.parametrize(
+    ("latex", "said"),
+    [
+        (r"W_{jmi} = W_{jm}", "`j m i` has 3 indices, and the array 2 axes"),
+        (r"W_{ijm} = W_{jm}", "`i j m` has 3 indices, and the array 2 axes"),
+        (r"b_{mm} = b_m", "`m m` has 2 indices, and the array 1 axis"),
+        (r"\sum_{i \in S} y_i = N \mu", "a sum over the set `S` is not read"),
+        (r"\sum_{i \in \{1, 2\}} y_i = N \mu", "a sum over the set `"),
+        (r"\nabla E = V^T \nabla_u E", "the gradient names nothing to derive by"),
+        (r"u(q) = V x", "`q` is not declared"),
+    ],
+)
+def test_what_has_no_meaning_is_unreadable_and_not_wrong(latex, said):
+    chain = one(latex)
+    assert chain.verdict == "unreadable"
+    assert said in chain.reason
+
+
+def test_a_gradient_by_nothing_is_by_the_only_array_there_is():
+    given = {"symbols": {"x": "N"}, "forward": "J = (x ** 3).sum()"}
+    assert one(r"\nabla J = 3 x \odot x", given).verdict == "holds"
+    assert one(r"\nabla J = 2 x \odot x", given).verdict == "fails"
+
+
+@pytest.mark.parametrize(
+    ("true", "false"),
+    [
+        (r"h \odot V x = h \odot (V x)", r"h \odot V x = h \odot (V x) \odot h"),
+        (r"V \odot V x = (V \odot V) x", r"V \odot V x = V x"),
+    ],
+)
+def test_a_product_beside_an_elementwise_one_is_read_as_its_shapes_allow(true, false):
+    assert (one(true).verdict, one(false).verdict) == ("holds", "fails")
+
+
 def test_stationary_point_can_be_declared():
     given = {
         "symbols": {"X": "N D", "w": "D", "y": "N"},

@@ -250,6 +250,45 @@ def test_the_same_mistake_at_every_step_of_a_recurrence(monkeypatch):
     assert named(last_state, recurrent, inputs, "x") == ["unexplained"]
 
 
+@pytest.mark.parametrize(("wrt", "said"), [("W", "after"), ("x", "before")])
+def test_a_recurrence_that_reads_its_neighbour_is_told_which(wrt, said):
+    """dJ/dW needs the states that were taken in, and dJ/dx those that came out."""
+
+    def backward(i, g, shift):
+        h, dJ_dW = [i["x"]], 0
+        for _ in range(3):
+            h.append(torch.tanh(h[-1] @ i["W"]))
+        for t in range(3)[::-1]:
+            g = g * (1 - h[t + 1 - shift * (wrt == "x")] ** 2)
+            dJ_dW = dJ_dW + h[t + shift * (wrt == "W")].T @ g
+            g = g @ i["W"].T
+        return dJ_dW if wrt == "W" else g
+
+    def judged(shift):
+        return diagnose(lambda i, g: backward(i, g, shift), recurrent, inputs, wrt=wrt)
+
+    inputs = {"x": L.normal(5, 4), "W": L.normal(4, 4)}
+    assert judged(0).ok
+    assert f"uses the one {said} it each time" in " ".join(str(judged(1)).split())
+
+
+@pytest.mark.parametrize(
+    ("forward", "other", "label", "constant"),
+    [
+        (lambda x: torch.tanh(0.7 * x), lambda x: torch.tanh(-0.7 * x), "sign_error", -0.7),
+        (lambda x: torch.tanh(0.7 * x), lambda x: torch.tanh(0.5 * x), "wrong_scale_factor", 0.5),
+        (lambda x: (2 + x.tanh()) ** 3, lambda x: (2 + x.tanh()) ** 2.5, "wrong_power", 2.5),
+    ],
+)
+def test_what_another_constant_means(forward, other, label, constant):
+    inputs = {"x": L.normal(5, 4)}
+    upstream = torch.ones_like(inputs["x"])
+    right, yours = (intake.right_gradient(f, inputs, "x", upstream) for f in (forward, other))
+    problem = search.Problem(forward, inputs, "x", upstream, right)
+    found = search.other_constants(yours, problem, 1e-6)
+    assert (label, pytest.approx(constant)) in [(f.label, f.constant) for f in found]
+
+
 def test_solves_for_another_constant(monkeypatch):
     def forward(x):
         return torch.tanh(0.7 * x) + 0.3 * x**2
