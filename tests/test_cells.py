@@ -132,6 +132,17 @@ def test_a_sentence_that_does_not_give_the_number_is_refused(snippet):
         Step("own", "grad_x")
 
 
+def test_what_is_exact_is_held_to_every_digit(snippet):
+    snippet("return x * 2 if isinstance(x, torch.Tensor) else x * 2.01", CALL)
+    with pytest.raises(ValueError, match=r"dJ_dx\[0\] is 2.0, and not 1·2.01"):
+        Step("own", "grad_x")
+
+
+def test_the_figure_starts_with_the_entry_farthest_from_0(snippet):
+    snippet("return -2 * x", CALL)
+    assert Step("own", "grad_x").first == 1
+
+
 @pytest.mark.parametrize(
     ("body", "doctest", "reason"),
     [

@@ -1,11 +1,13 @@
 """Figures are drawn from runs, say what they show, and are the same each time."""
 
 import inspect
+import itertools
 import re
 from xml.etree.ElementTree import tostring
 
 import pytest
 import torch
+from sklearn.datasets import load_digits
 
 from extensions import curves
 from tests.checks import ROOT
@@ -63,6 +65,47 @@ def test_the_steps_go_down_and_the_dead_start_stays(figures):
     heights = [y for _, y in dots[:-1]]
     assert heights == sorted(heights) and len(set(heights)) == 7
     assert curves.OneWeight().slope(min(curves.OneWeight().kinks) - 0.2) == 0
+
+
+def test_the_steps_are_those_of_the_caption(figures):
+    plots, caption = figures["weight"]
+    plot, one = plots[1], curves.OneWeight()
+    rate = float(re.search(r"W\[0, 0\] -= ([\d.]+) \*", caption)[1])
+    places = [float(c.get("cx")) for c in plot.element().iter("circle")][:-1]
+    assert f"{len(places) - 1} steps" in caption
+    left, unit = plot.at(0, 0)[0], plot.at(1, 0)[0] - plot.at(0, 0)[0]
+    weights = [(place - left) / unit for place in places]
+    for before, after in itertools.pairwise(weights):
+        assert after == pytest.approx(before - rate * one.slope(before), abs=0.2 / unit)
+
+
+def test_training_again_by_autograd_gives_the_losses_and_the_dead_neurons(figures):
+    (plot,), caption = figures["digits"]
+    pixels, labels = load_digits(return_X_y=True)
+    X = torch.tensor(pixels) / pixels.max()
+    Y = torch.nn.functional.one_hot(torch.tensor(labels)).to(X)
+    rate = Y.shape[1] / (X.square().sum(1).mean().item() + 1)
+    unit = plot.at(1, 0)[0] - plot.at(0, 0)[0]
+    start = plot.at(0, 0)[0] / unit
+    drawn = {kind: ends(plot, kind) for kind in ("faint", "first", "second")}
+    for share, kind in ((0.1, "faint"), (1, "first"), (3, "second")):
+        W = 0.01 * torch.randn(64, 10, generator=torch.Generator().manual_seed(1)).to(X)
+        W, b = W.requires_grad_(), X.new_full((10,), 0.1).requires_grad_()
+        optimizer = torch.optim.SGD([W, b], lr=share * rate)
+        heights = {round(across / unit - start): height for across, height in drawn[kind]}
+        assert {0, 100} <= heights.keys()
+        for step in range(101):
+            A = torch.relu(X @ W + b)
+            J = (A - Y).square().mean()
+            height = plot.at(step, J.item())[1]
+            assert heights.get(step, height) == pytest.approx(height, abs=0.1), (share, step)
+            optimizer.zero_grad()
+            J.backward()
+            optimizer.step()
+        text = next(t for t in plot.element().iter("text") if t.text == f"{share:g} × the rate")
+        assert kind in text.get("class")
+    dead = int((A == 0).all(0).sum())
+    assert 0 < dead and f"Three times the rate leaves {dead} of 10 neurons" in caption
 
 
 def test_at_zero_the_slope_of_relu_is_closed_below_and_open_above(figures):

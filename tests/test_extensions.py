@@ -1,11 +1,12 @@
 """What the extensions do with pages that are not as they should be."""
 
 import logging
+from xml.etree.ElementTree import Element, SubElement
 
 import markdown
 import pytest
 
-from extensions import diagnosis, evidence, mathml, proofs, report
+from extensions import diagnosis, evidence, external, mathml, proofs, report
 from extensions.mathml import to_mathml
 
 EXTENSIONS = [
@@ -133,6 +134,14 @@ def test_the_warning_has_the_line_of_the_formula(convert, tmp_path, name):
     assert [w.partition(": ")[0] for w in refused] == [
         f"{tmp_path / 'page.md'}:{line}" for line in expected
     ]
+
+
+@pytest.mark.parametrize("address", ["https://example.org", "http://example.org"])
+def test_a_link_to_another_site_is_marked_besides_its_own_classes(address):
+    root = Element("p")
+    links = [SubElement(root, "a", {"class": "wide", "href": to}) for to in (address, "b.md")]
+    external.ExternalTreeprocessor().run(root)
+    assert [link.get("class") for link in links] == ["wide external", "wide"]
 
 
 def test_less_than_and_ampersand_reach_temml():

@@ -75,6 +75,20 @@ def test_an_input_says_where_it_goes(page):
     assert figure.said == "dJ_dZ[0,1] = 1 goes into dJ_db[1]"
 
 
+def test_entries_are_named_together_only_where_they_are_all_of_a_row_or_block(page):
+    figure = Figure(page)
+    name = "([m, places]) => document.querySelector('cell-figure').entries(m, places)"
+    assert figure.names == ["X", "dJ_dZ", "dJ_dW"]
+    for m, places, named in [
+        (0, [0, 2, 4], "X[:,0]"),
+        (0, [0, 2], "X[0,0], X[1,0]"),
+        (0, [0, 1, 2, 3, 4, 5], "X[:,:]"),
+        (2, [0, 3], "dJ_dW[0,0], dJ_dW[1,1]"),
+        (2, [0, 1, 2], "dJ_dW[0,0], dJ_dW[0,1], dJ_dW[1,0]"),
+    ]:
+        assert page.evaluate(name, [m, places]) == named
+
+
 def test_a_slice_on_the_way(page):
     figure = Figure(page, 1)
     figure.root.locator(".matrix").nth(2).locator("td.lit, tbody td").nth(6).hover()
@@ -214,6 +228,30 @@ def test_symbols_by_keyboard(page):
     assert heard[0] == heard[2] != heard[1]
     assert heard[0] == "dJ_dW: 2 in the formula, 3 in the code"
     assert heard[-1] == "← → symbols" and box.locator(".lit:not(td)").count() == 0
+
+
+def test_the_first_arrow_to_the_left_begins_at_the_end(page):
+    box = page.locator("linked-symbols").first
+    status = box.locator(".status")
+    box.focus()
+    page.keyboard.press("ArrowLeft")
+    last = status.inner_text()
+    assert last.partition(":")[0] == box.evaluate("box => [...box.places.keys()].at(-1)")
+    page.keyboard.press("ArrowRight")
+    first = status.inner_text()
+    assert first.startswith("dJ_dW: ")
+    page.keyboard.press("ArrowLeft")
+    assert status.inner_text() == last != first
+
+
+def test_no_light_stays_where_the_focus_has_left(page):
+    box = page.locator("linked-symbols").first
+    lit = box.locator("math .lit, .highlight .lit")
+    box.focus()
+    page.keyboard.press("ArrowRight")
+    assert lit.count() > 0
+    page.keyboard.press("Shift+Tab")
+    assert lit.count() == 0
 
 
 @pytest.mark.parametrize("script", ["cell-figure", "linked-symbols"])

@@ -159,6 +159,7 @@ def test_the_table_has_the_shape_of_every_tensor():
         size = " × ".join(map(str, tensor.shape)) or "1 number"
         assert cells(row) == [size, f"{tensor.nbytes} B"], name
     assert len(tensors) == 7
+    assert "dJ_dA" in html and "dJ_dJ" not in html
 
 
 # The script. Sizes of one, sizes that round up, and the largest there are.
@@ -177,6 +178,11 @@ def calculator(browser, address):
 def fill(page, **sizes):
     for name, size in sizes.items():
         page.get_by_label(re.compile(f"^{name} ")).fill(str(size))
+
+
+def search(page):
+    """Return what the address says; Playwright hears of a change a little later."""
+    return page.evaluate("location.search")
 
 
 def shown(page):
@@ -203,11 +209,26 @@ def test_a_size_that_is_none_is_said_at_its_field(calculator, bad):
     assert said.startswith("D needs a whole number from 1 to 1,000,000,000")
     assert bad in said
     assert shown(calculator) == before
+    assert search(calculator) == "", "no wrong size is passed on"
     assert "the last sizes that were right" in calculator.get_by_role("status").inner_text()
     fill(calculator, D="1,000")
     assert field.get_attribute("aria-invalid") == "false"
     assert "1,000 × 1" in shown(calculator)
     assert "last" not in calculator.get_by_role("status").inner_text()
+
+
+@pytest.mark.parametrize("size", ["1,000", "1 000", "1_000", " 1000 "])
+def test_a_size_may_have_its_digits_in_groups(calculator, size):
+    fill(calculator, N=7, D=size, M=3)
+    assert shown(calculator) == cells(table(N=7, D=1000, M=3))
+    assert search(calculator) == "?N=7&D=1000&M=3"
+
+
+def test_a_change_of_size_is_no_step_back(calculator):
+    before = calculator.evaluate("history.length")
+    fill(calculator, N=7, D=5, M=3)
+    assert search(calculator) == "?N=7&D=5&M=3"
+    assert calculator.evaluate("history.length") == before
 
 
 def test_by_keyboard_and_by_address(calculator):

@@ -236,6 +236,16 @@ def test_a_branch_remembers_what_it_asked():
     assert ("Z", 1) in {part.source for part in numbers[0, 1].ancestors()}
 
 
+def test_a_choice_remembers_what_it_asked():
+    Z = torch.tensor([-1.0, 2.0])
+    numbers, _ = trace.trace(lambda Z: torch.where(Z > 0, 3, 4), {"Z": Z})
+    assert [[asked.text for asked in n.given] for n in numbers] == [["(−1 > 0)"], ["(2 > 0)"]]
+    assert [("Z", k) in {p.source for p in n.ancestors()} for k, n in enumerate(numbers)] == [
+        True,
+        True,
+    ]
+
+
 @pytest.mark.parametrize(
     ("function", "reason"),
     [
