@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from tests.gradients import layers as L
-from tests.gradients.layers import DATA, normal, positive
+from tests.gradients.layers import DATA, by_autograd, normal, positive
 from tests.gradients.wrong import attention_parts, norm_parts, onehot, softmax_rule
 
 sigmoid, softmax, tanh = torch.sigmoid, torch.softmax, torch.tanh
@@ -77,11 +77,6 @@ DATA.update({
 })  # fmt: skip
 
 
-def grad(forward, i, wrt, g):
-    leaf = i[wrt].detach().clone().requires_grad_()
-    return torch.autograd.grad(forward(**{**i, wrt: leaf}), leaf, g)[0]
-
-
 def pool_overwritten(i, g):
     x, dx = i["x"], torch.zeros_like(i["x"])
     for c in range(2):
@@ -123,11 +118,11 @@ WRONG = [
     ("wrong_operand", bilinear, "y", lambda i, g: g[:, None] * i["y"]),
     ("overwrite_not_accumulate", strided_pool, "x", pool_overwritten),
     ("missing_broadcast_sum", conv_bias, "b", lambda i, g: g.sum((2, 3))),
-    ("upstream_collapsed", conv_bias, "w", lambda i, g: grad(
+    ("upstream_collapsed", conv_bias, "w", lambda i, g: by_autograd(
         conv_bias, i, "w", g.mean().expand_as(g))),
-    ("extra_mean", conv_bias, "w", lambda i, g: grad(conv_bias, i, "w", g) / 2),
+    ("extra_mean", conv_bias, "w", lambda i, g: by_autograd(conv_bias, i, "w", g) / 2),
     ("missing_path", block, "x", lambda i, g: g),
-    ("norm_stats_detached", block, "x", lambda i, g: (lambda h, z: g + (g @ i["W2"].T * grad(
+    ("norm_stats_detached", block, "x", lambda i, g: (lambda h, z: g + (g @ i["W2"].T * by_autograd(
         F.gelu, {"input": z}, "input", torch.ones_like(z))) @ i["W1"].T / torch.sqrt(i["x"].var(
             -1, unbiased=False, keepdim=True) + 1e-5))(
                 F.layer_norm(i["x"], (4,)), F.layer_norm(i["x"], (4,)) @ i["W1"])),

@@ -7,7 +7,7 @@ At first sight 79.2% of the right names came first, 81.1% among the first two; m
 import torch
 import torch.nn.functional as F
 
-from tests.gradients.layers import DATA, normal, positive
+from tests.gradients.layers import DATA, by_autograd, normal, positive
 
 sigmoid, softmax, tanh = torch.sigmoid, torch.softmax, torch.tanh
 
@@ -168,11 +168,6 @@ DATA.update({
 })  # fmt: skip
 
 
-def grad(forward, i, wrt, g):
-    leaf = i[wrt].detach().clone().requires_grad_()
-    return torch.autograd.grad(forward(**{**i, wrt: leaf}), leaf, g)[0]
-
-
 def bn_backward(i, g, drop_mu2=False, divide=True):
     x, n = i["x"], i["x"].shape[0]
     xmu = x - x.mean(0)
@@ -221,12 +216,12 @@ def bigram_grad(i, g, overwrite=False, scale=6):
 WRONG = [
     ("norm_mean_term_missing", bn_forward, "x", lambda i, g: bn_backward(i, g, drop_mu2=True)),
     ("missing_mean", bn_forward, "x", lambda i, g: bn_backward(i, g, divide=False)),
-    ("missing_upstream", bn_forward, "gamma", lambda i, g: grad(
+    ("missing_upstream", bn_forward, "gamma", lambda i, g: by_autograd(
         bn_forward, i, "gamma", torch.ones_like(g))),
     ("norm_mean_term_missing", ln_pieces, "x", lambda i, g: ln_backward(i, g, mean=False)),
     ("norm_var_term_missing", ln_pieces, "x", lambda i, g: ln_backward(i, g, var=False)),
     ("norm_stats_detached", ln_pieces, "x", lambda i, g: ln_backward(i, g, False, False)),
-    ("missing_broadcast_sum", ln_pieces, "w", lambda i, g: grad(
+    ("missing_broadcast_sum", ln_pieces, "w", lambda i, g: by_autograd(
         ln_pieces, {**i, "w": i["w"].expand(3, 4)}, "w", g)),
     ("missing_path", svm, "W", lambda i, g: svm_grad(i, g, correct=False)),
     ("missing_mean", svm, "W", lambda i, g: svm_grad(i, g, mean=False)),
@@ -260,7 +255,7 @@ WRONG = [
         -1, keepdim=True)))(softmax(i["scores"], -1))),
     ("missing_path", self_similarity, "x", lambda i, g: g @ i["x"]),
     ("double_counted", self_similarity, "x", lambda i, g: 2 * g @ i["x"], "transposed_operand"),
-    ("conv_flip", depthwise, "x", lambda i, g: grad(
+    ("conv_flip", depthwise, "x", lambda i, g: by_autograd(
         lambda x, w: depthwise(x, w.flip(-1)), i, "x", g)),
     ("missing_mean", pool_then_linear, "x", lambda i, g: (g @ i["W"].T)[:, None].expand(2, 5, 3)),
     ("wrong_mean_count", pool_then_linear, "x", lambda i, g: (g @ i["W"].T)[:, None].expand(
@@ -275,7 +270,7 @@ WRONG = [
         i["E"]).index_put((i["ids"],), g)),
     ("missing_scale_factor", weighted_ce, "logits", lambda i, g: (softmax(
         i["logits"], 1) - F.one_hot(i["targets"], 4)) / i["weight"][i["targets"]].sum() * g),
-    ("wrong_mean_count", weighted_ce, "logits", lambda i, g: grad(
+    ("wrong_mean_count", weighted_ce, "logits", lambda i, g: by_autograd(
         weighted_ce, i, "logits", g) * i["weight"][i["targets"]].sum() / 5),
     ("other_variant", smooth_ce, "logits", lambda i, g: (softmax(
         i["logits"], 1) - F.one_hot(i["targets"], 4)) / 5 * g, "missing_path"),
@@ -288,7 +283,7 @@ WRONG = [
      "missing_local_derivative"),
     ("norm_stats_detached", cosine_loss, "x", lambda i, g: -g[:, None] * i["t"] / i["x"].norm(
         dim=-1, keepdim=True), "norm_var_term_missing", "missing_product_term"),
-    ("conv_flip", transposed_conv, "w", lambda i, g: grad(transposed_conv, i, "w", g).flip(-1)),
+    ("conv_flip", transposed_conv, "w", lambda i, g: by_autograd(transposed_conv, i, "w", g).flip(-1)),
     ("missing_path", two_losses, "z", lambda i, g: 2 * (i["z"] - i["y"]) / 20 * g),
     ("missing_scale_factor", two_losses, "z", lambda i, g: (
         2 * (i["z"] - i["y"]) + torch.sign(i["z"])) / 20 * g),

@@ -6,15 +6,27 @@ import torch
 import torch.nn.functional as F
 
 DTYPE = torch.float64
-_generator = torch.Generator().manual_seed(11)
 
 
-def normal(*shape):
-    return torch.randn(*shape, generator=_generator, dtype=DTYPE)
+def draws(seed):
+    """Return functions that draw normal numbers, and numbers from 0.5 to 1.5, of a shape."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape):
+        return torch.randn(*shape, generator=generator, dtype=DTYPE)
+
+    def positive(*shape):
+        return torch.rand(*shape, generator=generator, dtype=DTYPE) + 0.5
+
+    return normal, positive
 
 
-def positive(*shape):
-    return torch.rand(*shape, generator=_generator, dtype=DTYPE) + 0.5
+normal, positive = draws(11)
+
+
+def by_autograd(forward, i, wrt, g):
+    leaf = i[wrt].detach().clone().requires_grad_()
+    return torch.autograd.grad(forward(**{**i, wrt: leaf}), leaf, g)[0]
 
 
 def linear(X, W, b):

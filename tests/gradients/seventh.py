@@ -5,11 +5,7 @@ import torch.nn.functional as F
 
 from tests.gradients import layers as L
 
-_generator = torch.Generator().manual_seed(77)
-
-
-def normal(*shape):
-    return torch.randn(*shape, generator=_generator, dtype=L.DTYPE)
+normal, _ = L.draws(77)
 
 
 def three_uses(x, A, B, C):

@@ -16,15 +16,7 @@ from tests.gradients.wrong import onehot
 sigmoid, softmax, tanh = torch.sigmoid, torch.softmax, torch.tanh
 
 
-_generator = torch.Generator().manual_seed(66)
-
-
-def normal(*shape):
-    return torch.randn(*shape, generator=_generator, dtype=L.DTYPE)
-
-
-def positive(*shape):
-    return torch.rand(*shape, generator=_generator, dtype=L.DTYPE) + 0.5
+normal, positive = L.draws(66)
 
 
 def keep(t):

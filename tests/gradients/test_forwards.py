@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from proofread import diagnose
+from tests.gradients import layers as L
 
 
 def normal(*shape):
@@ -38,10 +39,6 @@ def zeroed(x):
     y = x * 3
     y[x < 0] = 0
     return y
-
-
-def eval_norm(x, mean, var, gamma, beta):
-    return F.batch_norm(x, mean, var, gamma, beta, training=False)
 
 
 def train_norm_gradient(i, u):
@@ -107,7 +104,7 @@ CASES = {
         {"conv_flip": lambda i, u: kernel_gradient(i, u).flip(-1, -2)},
     ),
     "given statistics": (
-        eval_norm, NORM, "x", lambda i, u: u * i["gamma"] / torch.sqrt(i["var"] + 1e-5),
+        L.batch_norm_eval, NORM, "x", lambda i, u: u * i["gamma"] / torch.sqrt(i["var"] + 1e-5),
         {
             "other_variant": train_norm_gradient,
             "missing_scale_factor": lambda i, u: u / torch.sqrt(i["var"] + 1e-5),

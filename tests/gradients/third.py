@@ -9,7 +9,7 @@ import math
 import torch
 import torch.nn.functional as F
 
-from tests.gradients.layers import DATA, normal, positive
+from tests.gradients.layers import DATA, by_autograd, normal, positive
 
 sigmoid, softmax, tanh = torch.sigmoid, torch.softmax, torch.tanh
 
@@ -183,11 +183,6 @@ DATA.update({
     scalar_gain: {"x": normal(5, 4), "alpha": torch.tensor(0.7).double()},
     attention_weights: {"S": normal(3, 4), "mask": _mask},
 })  # fmt: skip
-
-
-def by_autograd(forward, i, wrt, g):
-    leaf = i[wrt].detach().clone().requires_grad_()
-    return torch.autograd.grad(forward(**{**i, wrt: leaf}), leaf, g)[0]
 
 
 def soft_rule(p, g, axis=-1):
