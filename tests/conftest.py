@@ -1,16 +1,19 @@
 """The site, built once for all tests that look at it; one thread for each of two workers."""
 
+import logging
 import os
 import shutil
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import markdown
 import pytest
 import torch
 from filelock import FileLock
 from playwright.sync_api import sync_playwright
 
 from benchmarks.server import serve
+from extensions import proofs, report
 from tests.checks import PUBLISHED, build
 
 # The tensors are tiny, and the other core has tests of its own.
@@ -49,6 +52,32 @@ def built(factory: pytest.TempPathFactory, name: str, **environment: str) -> Pat
     if problem := log.read_text():
         pytest.fail(problem, pytrace=False)
     return folder
+
+
+@pytest.fixture
+def convert(request, tmp_path, monkeypatch, caplog):
+    """Return a function that writes a page and converts it, and gives HTML and warnings.
+
+    The extensions, their settings and the front matter are the test module's own.
+    """
+    monkeypatch.setattr(report, "PAGES", tmp_path)
+    monkeypatch.setattr(proofs, "CACHE", tmp_path / "cache")
+    given = vars(request.module)
+    declared, page = given.get("FRONT", ""), tmp_path / "page.md"
+
+    def run(body, front=declared, extensions=given["EXTENSIONS"], path=page):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(front + body)
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, logger="mkdocs"):
+            html = markdown.markdown(
+                body,
+                extensions=extensions,
+                extension_configs=given.get("SETTINGS", {}),
+            )
+        return html, [record.getMessage() for record in caplog.records]
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -1,33 +1,14 @@
 """Whatever is wrong with a block is one warning with file and line, and never a traceback."""
 
-import logging
-
-import markdown
 import pytest
 
-from extensions import notebook, proofs, report
+from extensions import notebook, report
 
 NAMES = ["cells", "curves", "diagnosis", "evidence", "machines", "measured", "shapes"]
 EXTENSIONS = ["md_in_html", "pymdownx.superfences", *(f"extensions.{name}" for name in NAMES)]
 
 
-@pytest.fixture
-def convert(tmp_path, monkeypatch, caplog):
-    """Return a function that writes a page and converts it, and gives HTML and warnings."""
-    monkeypatch.setattr(report, "PAGES", tmp_path)
-    monkeypatch.setattr(proofs, "CACHE", tmp_path / "cache")
-
-    def run(body, extensions=EXTENSIONS, path=tmp_path / "page.md"):
-        path.parent.mkdir(exist_ok=True)
-        path.write_text("---\ntitle: A page\n---\n" + body)
-        caplog.clear()
-        with caplog.at_level(logging.WARNING, logger="mkdocs"):
-            html = markdown.markdown(body, extensions=extensions)
-        return html, [record.getMessage() for record in caplog.records]
-
-    return run
-
-
+FRONT = "---\ntitle: A page\n---\n"
 SIZES = "sizes: N=5 D=3 M=4"
 WRONG = [
     # What pymdownx leaves as text
@@ -169,7 +150,10 @@ def test_the_page_is_looked_for_once(convert, monkeypatch):
     asked, page_of = [], report.page_of
     monkeypatch.setattr(report, "page_of", lambda text: asked.append(text) or page_of(text))
     others = ["proofs", "symbols", "mathml", "notebook"]
-    convert("# Title\n", ["pymdownx.arithmatex", *EXTENSIONS, *(f"extensions.{n}" for n in others)])
+    convert(
+        "# Title\n",
+        extensions=["pymdownx.arithmatex", *EXTENSIONS, *(f"extensions.{n}" for n in others)],
+    )
     assert len(asked) == 1
 
 
@@ -181,13 +165,17 @@ LINK = "This page as a notebook"
 def test_the_title_is_no_comment_in_code(convert, tmp_path):
     path = tmp_path / "derivations" / "own.md"
     body = "``` python\n# a comment\n```\n\n# The title\n\nText.\n"
-    html, warnings = convert(body, ["extensions.notebook", "pymdownx.superfences"], path)
+    html, warnings = convert(
+        body, extensions=["extensions.notebook", "pymdownx.superfences"], path=path
+    )
     assert warnings == []
     assert html.index("The title") < html.index(LINK) < html.index("Text.")
 
 
 def test_a_derivation_without_a_title_is_a_warning(convert, tmp_path):
     path = tmp_path / "derivations" / "own.md"
-    html, warnings = convert("## Not a title\n\nText.\n", [notebook.makeExtension()], path)
+    html, warnings = convert(
+        "## Not a title\n\nText.\n", extensions=[notebook.makeExtension()], path=path
+    )
     assert len(warnings) == 1 and warnings[0].startswith(f"{path}: it has no title")
     assert LINK not in html and "Text." in html

@@ -1,15 +1,13 @@
 """The figure as it is built: numbers from a run, every sentence computed again, and its links."""
 
 import importlib.util
-import logging
 import re
 from xml.etree.ElementTree import Element, fromstring
 
-import markdown
 import numpy as np
 import pytest
 
-from extensions import cells, evidence, mathml, proofs, report, symbols
+from extensions import cells, evidence, mathml, symbols
 from extensions.cells import Step
 from proofread.equations import read_declarations
 
@@ -23,22 +21,6 @@ EXTENSIONS = [
     "extensions.cells",
 ]
 SETTINGS = {"pymdownx.arithmatex": {"generic": True}}
-
-
-@pytest.fixture
-def convert(tmp_path, monkeypatch, caplog):
-    """Return a function that writes a page and converts it, and gives HTML and warnings."""
-    monkeypatch.setattr(report, "PAGES", tmp_path)
-    monkeypatch.setattr(proofs, "CACHE", tmp_path / "cache")
-
-    def run(body, front=""):
-        (tmp_path / "page.md").write_text(front + body)
-        caplog.clear()
-        with caplog.at_level(logging.WARNING, logger="mkdocs"):
-            html = markdown.markdown(body, extensions=EXTENSIONS, extension_configs=SETTINGS)
-        return html, [record.getMessage() for record in caplog.records]
-
-    return run
 
 
 def sentences(step, matrix=None):
@@ -262,7 +244,7 @@ def test_a_symbol_is_marked_with_its_name(latex, expected):
     assert marks(latex) == expected
 
 
-FRONT = """---
+DECLARING = """---
 proofread:
   symbols: {X: N D, W: D M}
   forward: Z = X @ W
@@ -293,11 +275,11 @@ $$
 
 
 def test_formulas_beside_code_are_linked_and_others_are_left_alone(convert):
-    html, _ = convert(BESIDE + "\n$$\n\\frac{\\partial J}{\\partial z_{ik}}\n$$\n", FRONT)
+    html, _ = convert(BESIDE + "\n$$\n\\frac{\\partial J}{\\partial z_{ik}}\n$$\n", DECLARING)
     assert html.count("<linked-symbols") == 1
     assert html.count('<mfrac data-name="dJ_dZ">') == 1 and html.count("<mfrac>") == 1
     assert html.count("<cell-figure") == 1
-    other, _ = convert(BESIDE.replace("use page", "use other"), FRONT)
+    other, _ = convert(BESIDE.replace("use page", "use other"), DECLARING)
     assert '<mfrac data-name="dJ_dX">' in other
 
 
@@ -312,13 +294,11 @@ def test_formulas_beside_code_are_linked_and_others_are_left_alone(convert):
         ("symbols", "sybmols", 3),
     ],
 )
-def test_wrong_front_matter_is_one_warning_at_its_key(
-    convert, tmp_path, monkeypatch, right, wrong, line
-):
-    monkeypatch.setitem(globals(), "EXTENSIONS", [*EXTENSIONS, "extensions.proofs"])
-    assert right in FRONT
+def test_wrong_front_matter_is_one_warning_at_its_key(convert, tmp_path, right, wrong, line):
+    assert right in DECLARING
     body = BESIDE.replace("use page", "use other") if line > 6 else BESIDE
-    html, warnings = convert(body, FRONT.replace(right, wrong))
+    with_proofs = [*EXTENSIONS, "extensions.proofs"]
+    html, warnings = convert(body, DECLARING.replace(right, wrong), with_proofs)
     assert len(warnings) == 1
     assert warnings[0].startswith(f"{tmp_path / 'page.md'}:{line}: ")
     assert "<math" in html

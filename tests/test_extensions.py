@@ -1,12 +1,10 @@
 """What the extensions do with pages that are not as they should be."""
 
-import logging
 from xml.etree.ElementTree import Element, SubElement
 
-import markdown
 import pytest
 
-from extensions import diagnosis, evidence, external, mathml, proofs, report
+from extensions import diagnosis, evidence, external, mathml
 from extensions.mathml import to_mathml
 
 EXTENSIONS = [
@@ -23,22 +21,6 @@ proofread:
   forward: J = (x - y).square().sum()
 ---
 """
-
-
-@pytest.fixture
-def convert(tmp_path, monkeypatch, caplog):
-    """Return a function that writes a page and converts it, and gives HTML and warnings."""
-    monkeypatch.setattr(report, "PAGES", tmp_path)
-    monkeypatch.setattr(proofs, "CACHE", tmp_path / "cache")
-
-    def run(body, front=FRONT):
-        (tmp_path / "page.md").write_text(front + body)
-        caplog.clear()
-        with caplog.at_level(logging.WARNING, logger="mkdocs"):
-            html = markdown.markdown(body, extensions=EXTENSIONS, extension_configs=SETTINGS)
-        return html, [record.getMessage() for record in caplog.records]
-
-    return run
 
 
 RIGHT = "\n$$\n\\frac{\\partial J}{\\partial x_i} = 2 (x_i - y_i)\n$$\n"

@@ -4,9 +4,8 @@ import json
 import runpy
 import sys
 
-import pytest
-
 import markdown
+import pytest
 
 from benchmarks import mutations
 from extensions import measured
