@@ -366,7 +366,7 @@ def test_the_measurements_are_as_the_page_says():
         half, message = median(batch, "one_thread") / 2, median(batch, "message_alone")
         assert (message > half) == (batch["processes_over_one"]["median"] < 1)
         close[rows] = (half + message) / median(batch, "two_processes")
-    assert max(close[rows] for rows in (256, 1024, 4096)) < min(close[16], close[65536])
+    assert all(0.75 < ratio < 1.1 for ratio in close.values()), close
     messages = result["messages"]
     assert messages["64"]["median"] > 10 * messages["1"]["median"]
     micro = result["micro_batches"]
