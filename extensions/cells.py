@@ -239,6 +239,18 @@ def add(parent: Element, tag: str, text: str = "", **attributes: str) -> Element
     return element
 
 
+def height(step: Step) -> float:
+    """Return how high the figure is, in rem, for the time before it is laid out.
+
+    A tensor of three axes has a line of its own, between those it is made of and what it goes into.
+    """
+    shapes = [matrix.values.shape for matrix in step.matrices]
+    rows = [shape[-2] if len(shape) > 1 else 1 for shape in shapes]
+    if all(len(shape) < 3 for shape in shapes):
+        return 5.9 + 1.6 * max(rows)
+    return 13.3 + 1.6 * (max(rows[:-2]) + rows[-2] + rows[-1])
+
+
 def draw(step: Step, parent: Element) -> Element:
     """Append the figure: the matrices, a sentence, the sentences of all entries."""
     output = step.output
@@ -246,6 +258,7 @@ def draw(step: Step, parent: Element) -> Element:
     label = f"How {output.name} is made of {names}, in numbers"
     # Nobody searches for the numbers.
     figure = add(parent, "cell-figure", role="group", aria_label=label, data_search_exclude="true")
+    figure.set("style", f"--height: {height(step):.1f}rem")
     hues = {matrix.name or "way": f"hue-{n}" for n, matrix in enumerate(step.matrices[:-1], 1)}
     hues[output.name] = "hue-0"
     row = add(figure, "div", class_="matrices")

@@ -24,6 +24,11 @@ def tolerance_for(dtype: torch.dtype, exact: Tensor, rounded: Tensor) -> float:
     return max(base, 4 * relative_error(rounded.to(exact.dtype), exact))
 
 
+def rounding_of(dtype: torch.dtype) -> float:
+    """Return what rounding in `dtype` leaves, at most, of terms that cancel, as a share of them."""
+    return min(50 * torch.finfo(dtype).eps, TOLERANCES.get(dtype, TOLERANCES[torch.float32]))
+
+
 def relative_error(actual: Tensor, expected: Tensor) -> float:
     """Return the largest difference over the largest entry of either; inf where shapes differ."""
     if actual.shape != expected.shape:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from proofread.gradients import experiments, intake
+from proofread.gradients import experiments, intake, kinks
 from proofread.gradients.compare import relative_error
 from proofread.gradients.readings import said
 from proofread.gradients.report import Diagnosis, Note, locate, note
@@ -65,14 +65,15 @@ def diagnose(
     program = trial.problem.traced if verdict.findings else None
     mistakes = said(verdict.findings, program, wrt, tuple(right.shape))
     where = locate(trial.yours, right, trial.tolerance, wrt) if mistakes else ""
+    cancelled = [note("cancels")] if trial.cancels else []
     return Diagnosis(
         ok=not mistakes,
         wrt=wrt,
         mistakes=mistakes,
-        error=relative_error(trial.yours, right),
+        error=trial.error,
         gradient=right.to(case.dtype),
         yours=trial.yours,
-        notes=[*case.notes, *verdict.notes],
+        notes=[*case.notes, *verdict.notes, *cancelled],
         where=where,
     )
 
@@ -98,7 +99,7 @@ def _judge(case: intake.Case, trial: experiments.Trial) -> _Verdict:
     plain = _plain_trouble(trial)
     if plain:
         return _Verdict(plain, [], trial)
-    tie = experiments.tie(trial)
+    tie = kinks.tie(trial)
     notes = []
     if tie:
         beside = experiments.beside_the_kink(case, trial)
@@ -175,7 +176,7 @@ def _confirm(case: intake.Case, trial: experiments.Trial) -> _Verdict:
     if repeated or changed:
         return _Verdict([*repeated, *changed], [], trial)
     found = experiments.counterexample(case)
-    if found is None or experiments.tie(found[0]):
+    if found is None or kinks.tie(found[0]):
         return _Verdict([], [], trial)
     other, resized = found
     findings = _plain_trouble(other) or explain(other.yours, other.problem, other.tolerance)

@@ -5,27 +5,24 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from proofread.gradients.autograd import by_autograd_of
-from proofread.gradients.compare import ratio, same
+from proofread.gradients.autograd import size_of_terms
+from proofread.gradients.compare import ratio, relative_error, rounding_of, same
 from proofread.gradients.data import entries, is_large, other_sizes, redraw, smaller_sizes
-from proofread.gradients.program import Ref, resolve
 from proofread.gradients.search import Problem, explanations, ordered
 from proofread.gradients.values import Finding
 
 if TYPE_CHECKING:
     from proofread.gradients.intake import Case
-    from proofread.gradients.program import Program, Step
 
 DRAWS = 2
 LOOSE = 2e-3  # an eps left out, or a constant with few digits, besides the mistake
 MANY = 20_000  # entries; of so large data a smaller draw is searched first
-ORDERED = ("gt", "ge", "lt", "le")
-BESIDE = 1e-7  # of a value: so far from a kink its two slopes are looked up
 VAGUE = 40  # from this rank on an explanation says little more than "wrong"
 
 
@@ -40,10 +37,34 @@ class Trial:
     right: Tensor
     tolerance: float
     changed: tuple[str, ...]
+    rounding: float  # of a term, what may be left of it where all terms cancel
 
     @property
     def agrees(self) -> bool:
-        return same(self.yours, self.right, self.tolerance)
+        return same(self.yours, self.right, self.tolerance) or self.cancels
+
+    @cached_property
+    def cancels(self) -> bool:
+        """Whether the gradient is 0, and the two differ by what rounding leaves of its terms."""
+        u, r, upstream = self.yours, self.right, self.problem.upstream
+        if u.shape != r.shape or not u.isfinite().all() or same(u, r, self.tolerance):
+            return False
+        exact = rounding_of(r.dtype)
+        if r.abs().max() > 1e3 * exact * upstream.abs().max() or self.problem.traced is None:
+            return False
+        terms = self._terms
+        return bool(r.abs().max() <= exact * terms and u.abs().max() <= self.rounding * terms)
+
+    @cached_property
+    def _terms(self) -> float:
+        return size_of_terms(self.problem.traced, self.problem.upstream)
+
+    @property
+    def error(self) -> float:
+        """The largest error, relative to the largest entry, or to the terms that cancel."""
+        if self.cancels:
+            return float((self.yours - self.right).abs().max()) / self._terms
+        return relative_error(self.yours, self.right)
 
 
 def draw_upstream(case: Case, output: Tensor, seed: int) -> Tensor:
@@ -200,28 +221,6 @@ def counterexample(case: Case) -> tuple[Trial, bool] | None:
     return None
 
 
-def tie(trial: Trial) -> str:
-    """Say where the forward has a kink, if the gradients differ by the slope taken there; else ''."""
-    u, r = trial.yours, trial.right
-    if u.shape != r.shape or trial.problem.traced is None:
-        return ""
-    scale = torch.maximum(u.abs().max(), r.abs().max())
-    differ = (u - r).abs() > trial.tolerance * scale
-    traced = trial.problem.traced
-    kinks = [k for k in _kinks(traced) if k[0].any()]
-    for kink, source, what in kinks:
-        given = _seen_through_views(traced, source)
-        if differ.shape == given and bool((~differ | kink.reshape(given)).all()):
-            return _said_of_kink(trial, source, what, int(differ.sum()))
-    slopes = [_right_beside(trial, kinks, side) for side in (1, -1)] if kinks else [None]
-    if any(slope is None for slope in slopes):
-        return ""
-    if any(same(u, right, trial.tolerance) for right in (*slopes, sum(slopes) / 2)):
-        kink, source, what = kinks[0]
-        return _said_of_kink(trial, source, what, int(kink.sum()))
-    return ""
-
-
 def beside_the_kink(case: Case, trial: Trial) -> Trial | None:
     """Run a function on data a little beside the given ones, where no kink is hit."""
     if not case.is_function:
@@ -234,86 +233,6 @@ def beside_the_kink(case: Case, trial: Trial) -> Trial | None:
     except Exception:  # noqa: BLE001 - the values beside may be forbidden ones
         return None
     return other if other.right.isfinite().all() else None
-
-
-def _said_of_kink(trial: Trial, source: Ref, what: str, count: int) -> str:
-    _ = trial.problem.programs  # by now it is known what has a textbook name
-    return f"{trial.problem.traced.describe(source)} {what} ({count} entries)"
-
-
-def _right_beside(trial: Trial, kinks: list[tuple[Tensor, Ref, str]], side: int) -> Tensor | None:
-    """Return the right gradient where all values with a kink are a little larger, or smaller."""
-    traced = trial.problem.traced
-    changes = {}
-    for kink, source, _ in kinks:
-
-        def beside(values, i=source.i, shift=side * BESIDE * kink):
-            step = traced.steps[i]
-            return (values[i] if i == traced.wrt.i else step.run(values)) + shift
-
-        changes[source.i] = beside
-    found = by_autograd_of(traced, [traced.wrt], trial.upstream, changes)
-    return found and found[0]
-
-
-def _kinks(traced: Program) -> Iterator[tuple[Tensor, Ref, str]]:
-    """Yield where the forward has two slopes: at which entries, of which value, and why."""
-    active = traced.dependents(1 << traced.wrt.i)
-    for i, step in enumerate(traced.steps[: traced.output.i + 1]):
-        # A mask that is given is no value with a kink, however often it is 0.
-        source = next((o for o in step.operands() if active >> o.i & 1), None)
-        if source is None:
-            continue
-        x, value = traced[source], traced.values[i]
-        if step.kind == "condition" and step.details.get("called", "gt") in ORDERED:
-            sides = [resolve(a, traced.values) for a in step.arguments]
-            one, other = sides if len(sides) == 2 else (*sides, 0)
-            if x.is_floating_point() and value.shape == x.shape:
-                bound = f"{other:g}" if isinstance(other, int | float) else "the value at its side"
-                yield one == other, source, f"is exactly {bound}"
-        elif step.details.get("ties") is not None:
-            yield step.details["ties"], source, "has the largest value of a window twice"
-        elif step.kind == "extreme":
-            axes, largest = step.details["axes"], value
-            if not step.details["keep"]:
-                for axis in axes:
-                    largest = largest.unsqueeze(axis)
-            hits = x == largest
-            twice = hits & (hits.sum(axes, keepdim=True) > 1)
-            yield twice, source, "has its extreme twice"
-        elif step.kind in ("unary", "opaque") and len(step.operands()) == 1:
-            bent = _bends(step, x, value)
-            at = "0" if not x[bent].any() else f"where the slope of {step.details['called']} jumps"
-            yield bent, source, f"is exactly {at}"
-
-
-def _bends(step: Step, x: Tensor, value: Tensor) -> Tensor:
-    """Tell at which entries the slope of an entrywise function jumps.
-
-    A jump stays where the two points come nearer to each other, and what is smooth goes away.
-    """
-    if not x.is_floating_point() or value.shape != x.shape:
-        return torch.zeros_like(x, dtype=torch.bool)
-
-    def slope(distance: float) -> Tensor:
-        at = (x + distance * torch.where(x == 0, 1, x.abs())).requires_grad_()
-        there = step.function(*[at if type(a) is Ref else a for a in step.arguments])
-        return torch.autograd.grad(there.sum(), at)[0]
-
-    try:
-        with torch.enable_grad():
-            near, far = (slope(d) - slope(-d) for d in (BESIDE, 100 * BESIDE))
-            size = slope(BESIDE).abs() + slope(-BESIDE).abs()
-    except (RuntimeError, TypeError):
-        return torch.zeros_like(x, dtype=torch.bool)
-    return (near.abs() > 1e-6 * size) & (near.abs() > 0.5 * far.abs())
-
-
-def _seen_through_views(traced: Program, source: Ref) -> tuple[int, ...]:
-    """Return the shape of the value of which this one is a view: its entries are the same."""
-    while traced.steps[source.i].kind == "view":
-        source = traced.steps[source.i].operands()[0]
-    return traced.shape(source)
 
 
 def behaviour(case: Case, trial: Trial) -> list[Finding]:

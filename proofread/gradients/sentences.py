@@ -169,6 +169,7 @@ SENTENCES: dict[str, tuple[str, str]] = {
 NOTES = {
     "tie_convention": "It differs only where {what}: there the derivative is a matter of "
     "convention, not a mistake.",
+    "cancels": "The gradient is 0: its terms cancel, and what is left of them is rounding.",
     "holds_data": "It is right on the data given. On other values it differs: it seems to hold "
     "values computed outside of the function.",
     "nearly": "It is right on the data given. On other values it is off by {what} of the largest "

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from proofread import diagnose
-from proofread.gradients import enumeration, experiments, intake, search
+from proofread.gradients import enumeration, experiments, intake, kinks, search
 from tests.gradients import layers as L
 from tests.gradients.tables import labels, upstream_for
 from tests.gradients.wrong import Accumulating
@@ -118,7 +118,7 @@ def test_the_tie_is_told_from_a_wrong_mask(monkeypatch):
     inputs = {"Z": torch.tensor([[-1.0, 0.0, 2.0], [0.0, 3.0, -4.0]])}
     gradient = (inputs["Z"] >= 0).float()
     assert diagnose(gradient, L.relu, inputs, wrt="Z").ok
-    monkeypatch.setattr(experiments, "tie", lambda trial: "")
+    monkeypatch.setattr(kinks, "tie", lambda trial: "")
     assert not diagnose(gradient, L.relu, inputs, wrt="Z").ok
 
 
