@@ -166,6 +166,87 @@ def test_weights_of_zeros_are_one_large_tie(wrt, slope):
         assert not diagnose(3 * backward(inputs, g), forward, inputs, wrt=wrt, upstream=g).ok
 
 
+@pytest.mark.parametrize("outer", [0, 1])
+@pytest.mark.parametrize("inner", [0, 1])
+@pytest.mark.parametrize("seed", range(4))
+def test_two_kinks_choose_their_slopes_on_their_own(outer, inner, seed):
+    """A residual block that starts as the identity: W1 is 0, and so are some entries of x."""
+    torch.manual_seed(seed)
+    inputs = {"x": torch.randn(5, 3).relu(), "W1": torch.zeros(3, 4), "W2": torch.randn(4, 3)}
+    inputs = {name: value.double() for name, value in inputs.items()}
+
+    def forward(x, W1, W2):
+        return torch.relu(x + torch.relu(x @ W1) @ W2)
+
+    def slope(z, at_zero):
+        return torch.where(z == 0, at_zero, (z > 0).double())
+
+    def backward(i, g):
+        Z1 = i["x"] @ i["W1"]
+        dJ_dZ2 = g * slope(i["x"] + Z1.relu() @ i["W2"], outer)
+        return i["x"].T @ (dJ_dZ2 @ i["W2"].T * slope(Z1, inner))
+
+    diagnosis = diagnose(backward, forward, inputs, wrt="W1")
+    assert diagnosis.ok, str(diagnosis)
+    g = torch.randn(5, 3).double()
+    assert diagnose(backward(inputs, g), forward, inputs, wrt="W1", upstream=g).ok
+    if inner:  # otherwise it is all 0, and so is the double of it
+        assert not diagnose(-2 * backward(inputs, g), forward, inputs, wrt="W1", upstream=g).ok
+
+
+@pytest.mark.parametrize("share", ["first", "last", "evenly"])
+def test_a_tie_of_the_maximum_before_the_weights(share):
+    inputs = {"X": torch.randn(6, 3).double(), "W": torch.zeros(3, 4).double()}
+
+    def backward(i, g):
+        hits = torch.ones(6, 4).double() / 4
+        if share != "evenly":
+            hits = F.one_hot(torch.full((6,), 0 if share == "first" else 3), 4).double()
+        Z = i["X"] @ i["W"]
+        own = F.one_hot(Z.argmax(1), 4).double()
+        return i["X"].T @ (g[:, None] * (hits if not Z.any() else own))
+
+    for forward in (lambda X, W: (X @ W).amax(1), lambda X, W: (X @ W).max(1).values):
+        diagnosis = diagnose(backward, forward, inputs, wrt="W")
+        assert diagnosis.ok, str(diagnosis)
+
+
+def batch_normed(X, W, b):
+    return F.batch_norm(X @ W + b, None, None, training=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_a_gradient_of_zero_is_right_up_to_rounding(dtype):
+    """A bias before batch norm has none: what autograd returns is rounding, and so is yours."""
+    inputs = {"X": torch.randn(8, 5), "W": torch.randn(5, 3), "b": torch.randn(3)}
+    inputs = {name: value.to(dtype) for name, value in inputs.items()}
+
+    def by_hand(i, g):
+        z = i["X"] @ i["W"] + i["b"]
+        r = (z.var(0, unbiased=False) + 1e-5) ** -0.5
+        h = (z - z.mean(0)) * r
+        return (r * (g - g.mean(0) - h * (g * h).mean(0))).sum(0)
+
+    for backward in (by_hand, lambda i, g: torch.zeros(3, dtype=i["b"].dtype)):
+        diagnosis = diagnose(backward, batch_normed, inputs, wrt="b")
+        assert diagnosis.ok, str(diagnosis)
+        assert diagnosis.error < 1e-13
+        assert "cancels" in [note.label for note in diagnosis.notes]
+    assert not diagnose(lambda i, g: g.sum(0), batch_normed, inputs, wrt="b").ok
+    assert not diagnose(lambda i, g: 1e-6 * g.sum(0), batch_normed, inputs, wrt="b").ok
+    # What is small, but not 0, is no rounding.
+    tiny = diagnose(lambda i, g: 2e-9 * g, lambda x: 1e-9 * x, {"x": inputs["X"]}, wrt="x")
+    assert not tiny.ok
+
+
+def test_softmax_with_an_equal_upstream_has_no_gradient():
+    x, g = torch.randn(4, 6).double(), torch.ones(4, 6).double()
+    p = x.softmax(-1)
+    right = p * (g - (g * p).sum(-1, keepdim=True))
+    assert diagnose(right, lambda x: x.softmax(-1), {"x": x}, wrt="x", upstream=g).ok
+    assert not diagnose(p * g, lambda x: x.softmax(-1), {"x": x}, wrt="x", upstream=g).ok
+
+
 def test_a_tie_does_not_hide_a_lost_mask():
     """A function is asked again a little beside the kink."""
     diagnosis = diagnose(lambda i, g: g, L.relu, {"Z": torch.zeros(3, 4)}, wrt="Z")
