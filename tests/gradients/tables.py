@@ -60,14 +60,3 @@ def labels(diagnosis):
 
 def identify(row):
     return f"{row[1].__name__}-{row[2]}-{row[0]}"
-
-
-def scores(table):
-    """Return the shares of the rows whose label comes first, and among the first two.
-
-    What a row names after its backward would be said of the same mistake too.
-    """
-    found = [({row[0], *row[4:]}, labels(diagnosed(row))) for row in table]
-    first = sum(not right.isdisjoint(names[:1]) for right, names in found)
-    two = sum(not right.isdisjoint(names[:2]) for right, names in found)
-    return first / len(table), two / len(table)

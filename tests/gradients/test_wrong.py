@@ -6,11 +6,17 @@ import pytest
 
 from proofread.gradients.sentences import SENTENCES
 from tests.gradients import fifth, fourth, held_out, seventh, sixth, third, wrong
-from tests.gradients.tables import diagnosed, identify, labels, scores
+from tests.gradients.tables import diagnosed, identify, labels
 
 TROUBLE = {"wrong_shape", "not_finite", "all_zero", "inputs_changed", "unexplained"}
 # Twice the right gradient is all that a stale buffer leaves in a tensor.
 ONLY_RUNNING_TELLS = {"stale_gradient"}
+# In the second and third, the right name comes second; the first is not explained.
+MISSED = {
+    "causal_attention-V-wrong_operand": held_out,
+    "svm-W-missing_path": fourth,
+    "swiglu-x-missing_product_term": fourth,
+}
 
 
 @pytest.mark.parametrize("row", wrong.WRONG + seventh.WRONG, ids=identify)
@@ -23,7 +29,7 @@ def test_names_the_mistake_of_a_function(row):
     assert "→" in str(diagnosis)
 
 
-@pytest.mark.parametrize("row", wrong.WRONG[::2], ids=identify)
+@pytest.mark.parametrize("row", wrong.WRONG, ids=identify)
 def test_names_the_mistake_of_a_tensor(row):
     diagnosis = diagnosed(row, as_tensor=True)
     if row[0] in ONLY_RUNNING_TELLS:
@@ -32,21 +38,14 @@ def test_names_the_mistake_of_a_tensor(row):
         assert labels(diagnosis)[0] in {row[0], *row[4:]}
 
 
-@pytest.mark.parametrize(
-    ("table", "least_first", "least_two"),
-    [
-        (held_out.WRONG, 0.93, 0.97),
-        (third.WRONG, 0.95, 0.95),
-        (fourth.WRONG, 0.92, 0.94),
-        (fifth.WRONG, 0.97, 0.97),
-        pytest.param(sixth.WRONG, 0.95, 0.97, marks=pytest.mark.slow),
-    ],
-    ids=["held_out", "third", "fourth", "fifth", "sixth"],
-)
-def test_names_most_mistakes_of_the_other_tables(table, least_first, least_two):
-    first, two = scores(table)
-    assert first >= least_first
-    assert two >= least_two
+@pytest.mark.parametrize("table", [held_out, third, fourth, fifth, sixth], ids=lambda t: t.__name__)
+def test_names_the_mistakes_of_the_other_tables(table):
+    missed = {
+        identify(row)
+        for row in table.WRONG
+        if {row[0], *row[4:]}.isdisjoint(labels(diagnosed(row))[:1])
+    }
+    assert missed == {name for name, its_table in MISSED.items() if its_table is table}
 
 
 def test_every_label_has_three_rows_in_different_layers():
