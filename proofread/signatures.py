@@ -8,7 +8,9 @@ manner of jaxtyping, such as `Float[Tensor, "N D"]`.
 from __future__ import annotations
 
 import inspect
+import linecache
 import re
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
@@ -33,14 +35,27 @@ class Gradient:
         return self.function.__name__
 
 
-def brief(error: BaseException) -> str:
+def brief(error: BaseException, file: str = "") -> str:
     """Return the kind of an exception and the first line of what it says.
+
+    With `file`, the last line of that file on the way to the exception comes first.
 
     >>> brief(ValueError("no such axis\\nsee above")), brief(SystemExit())
     ('ValueError: no such axis', 'SystemExit')
     """
     first = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {first[0]}" if first else type(error).__name__
+    said = f"{type(error).__name__}: {first[0]}" if first else type(error).__name__
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == file]
+    if not frames:
+        return said
+    linecache.checkcache(file)
+    return f"line {frames[-1].lineno}, `{frames[-1].line}`: {said}"
+
+
+def raised_in(error: BaseException, file: str) -> bool:
+    """Tell whether a file raises an exception itself, by no call of another's code."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and frames[-1].filename == file
 
 
 def signature_of(function: Callable) -> inspect.Signature:

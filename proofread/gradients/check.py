@@ -21,7 +21,7 @@ from proofread.gradients.objects import (
     unfit,
 )
 from proofread.gradients.report import BOLD, DIM, GREEN, RED, RESET, WIDTH, Diagnosis, wrapped
-from proofread.signatures import SIZES, brief, draw, forward_of, shape_of, signature_of
+from proofread.signatures import SIZES, brief, draw, forward_of, raised_in, shape_of, signature_of
 
 RIGHT, WRONG, FAILED, UNWRITTEN = "right", "wrong", "failed", "not written yet"
 
@@ -244,7 +244,7 @@ def _judged(exercise: _Exercise) -> Result:
     try:
         diagnosis = diagnose(exercise.call, forward, draw(forward), wrt=exercise.wrt)
     except (ValueError, TypeError) as error:
-        if isinstance(error.__cause__, NotImplementedError):
+        if _is_stub(error.__cause__, exercise.function):
             return Result(exercise.name, UNWRITTEN, takes)
         said = str(error).replace("backward", exercise.function.__name__, 1).rstrip(".")
         if isinstance(error.__cause__, _Misfit):
@@ -253,6 +253,19 @@ def _judged(exercise: _Exercise) -> Result:
         trouble, diagnosis = _where_it_fits(exercise)
         return Result(exercise.name, FAILED, takes, diagnosis, said + trouble)
     return Result(exercise.name, RIGHT if diagnosis.ok else WRONG, takes, diagnosis)
+
+
+def _is_stub(error: BaseException | None, function: Callable) -> bool:
+    """Tell a function's own `raise NotImplementedError` from one of torch, which says more."""
+    return (
+        isinstance(error, NotImplementedError)
+        and not str(error)
+        and raised_in(error, _file_of(function))
+    )
+
+
+def _file_of(function: Callable) -> str:
+    return inspect.unwrap(function).__code__.co_filename
 
 
 def _where_it_fits(exercise: _Exercise) -> tuple[str, Diagnosis | None]:

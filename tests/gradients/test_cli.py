@@ -59,6 +59,14 @@ def test_not_written_yet(exercise, capsys):
     assert "Z (N, M), here (5, 4)" in out
 
 
+def test_what_torch_has_not_implemented_is_written(exercise, capsys):
+    body = "def grad_Z(Z: S, dJ_dA: S) -> S:\n    return dJ_dA & (Z > 0)\n"
+    assert main(["gradients", exercise("relu", body)]) == 1
+    out = " ".join(capsys.readouterr().out.split())
+    assert "not written" not in out
+    assert 'NotImplementedError: "bitwise_and_cpu" not implemented for' in out
+
+
 UNUSABLE = {
     "no gradient": ("relu", "x = 1\n", "has no function named grad_"),
     "unknown argument": ("relu", "def grad_Q(Z: S) -> S:\n    return Z\n", "no argument"),
