@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 import itertools
 import re
-from collections.abc import Callable, Iterator
+import textwrap
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, get_args
@@ -151,10 +153,14 @@ def _of_functions(module: ModuleType, snippet: ModuleType) -> Iterator[_Exercise
     if not functions:
         return
     forward = forward_of(snippet)
+    theirs = [
+        f for n, f in vars(snippet).items() if n.startswith("grad_") and inspect.isfunction(f)
+    ]
+    names = _outputs_of(forward, snippet, [*theirs, *functions.values()])
     arguments = list(signature_of(forward).parameters)
     for name, function in functions.items():
         if name == "backward":
-            yield from _of_backward(function, forward)
+            yield from _of_backward(function, forward, names)
             continue
         matching = [a for a in arguments if re.match(rf"grad_{re.escape(a)}(_|$)", name)]
         if not matching:
@@ -162,7 +168,7 @@ def _of_functions(module: ModuleType, snippet: ModuleType) -> Iterator[_Exercise
                 f"{name} is the gradient of no argument of the forward: {', '.join(arguments)}"
             )
         wrt = max(matching, key=len)
-        yield _Exercise(name, wrt, forward, _caller(function, forward), function)
+        yield _Exercise(name, wrt, forward, _caller(function, forward, names), function)
 
 
 def _of_layers(module: ModuleType, snippet: ModuleType) -> Iterator[_Exercise]:
@@ -178,8 +184,41 @@ class _Misfit(TypeError):
     """A function that cannot be called with what there is; says what it does, without its name."""
 
 
-def _caller(function: Callable, forward: Callable, position: int | None = None) -> Callable:
-    """Return a function of (inputs, upstream) that calls the user's by the names it takes."""
+def _outputs_of(forward: Callable, module: ModuleType, functions: Iterable[Callable]) -> list[str]:
+    """Return the names of a forward's outputs; '' where one has none.
+
+    It is the name in its `return`, or in `Z = linear(X, W, b)` of the module's docstring. The
+    last output is also told by the `dJ_d<output>` that the gradient functions take.
+    """
+    names = _returned(forward)
+    if not any(names):
+        called = re.search(rf"([\w, ]+?) = {forward.__name__}\(", module.__doc__ or "")
+        names = called[1].strip().split(", ") if called else names
+    if not names[-1]:
+        taken = (p for f in functions for p in inspect.signature(f).parameters)
+        names[-1] = next((p[4:] for p in taken if p.startswith("dJ_d")), "")
+    return names
+
+
+def _returned(forward: Callable) -> list[str]:
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(forward)))
+    except (OSError, TypeError, SyntaxError):  # a lambda in an expression, or no source at all
+        return [""]
+    returns = [n.value for n in ast.walk(tree) if isinstance(n, ast.Return) and n.value]
+    if not returns:
+        return [""]
+    values = returns[-1].elts if isinstance(returns[-1], ast.Tuple) else returns[-1:]
+    return [value.id if isinstance(value, ast.Name) else "" for value in values] or [""]
+
+
+def _caller(
+    function: Callable, forward: Callable, names: list[str], position: int | None = None
+) -> Callable:
+    """Return a function of (inputs, upstream) that calls the user's by the names it takes.
+
+    `names` are those of the forward's outputs.
+    """
     parameters = signature_of(function).parameters
 
     def call(inputs: dict[str, Tensor], upstream: Tensor) -> Any:
@@ -190,15 +229,15 @@ def _caller(function: Callable, forward: Callable, position: int | None = None) 
         wanted = [n for n, p in parameters.items() if p.default is p.empty or n in inputs]
         missing = [n for n in wanted if n not in offered and not n.startswith("dJ_d")]
         if missing:
-            # The outputs of a forward such as Z, A, J = forward(...), in this order.
             outputs = forward(**inputs)
             outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-            if len(missing) > len(outputs):
-                raise _Misfit(
-                    f"takes {missing[len(outputs)]!r}, which is no argument of the forward "
-                    f"({', '.join(inputs)}), no output of it and no dJ_d<output>"
-                )
-            offered |= dict(zip(missing, outputs, strict=False))
+            offered |= dict(zip(names, outputs, strict=False))
+            missing = [n for n in missing if n not in offered]
+            # Of several outputs, those without a name of their own go by their order.
+            spare = [v for n, v in itertools.zip_longest(names, outputs, fillvalue="") if not n]
+            if missing and len(missing) > len(spare) * (len(outputs) > 1):
+                raise _Misfit(_unknown(missing[0], wanted, [*inputs, *names], outputs[-1]))
+            offered |= dict(zip(missing, spare, strict=False))
         offered |= {n: upstream for n in wanted if n.startswith("dJ_d")}
         result = function(**{n: offered[n] for n in wanted})
         if position is None or result is None:
@@ -210,7 +249,22 @@ def _caller(function: Callable, forward: Callable, position: int | None = None) 
     return call
 
 
-def _of_backward(function: Callable, forward: Callable) -> Iterator[_Exercise]:
+def _unknown(name: str, wanted: list[str], known: list[str], output: Tensor) -> str:
+    """Say that a function takes a name that nothing has, and which name is meant."""
+    upstream = f"dJ_d{known[-1] or '<output>'}"
+    known = [n for n in known if n]
+    said = f"takes {name!r}, which is no argument of the forward and no output of it"
+    alike = [n for n in known if n.lower() == name.lower()]
+    if alike:
+        said += f": did you mean {alike[0]}?"
+    elif output.numel() > 1 and not any(n.startswith("dJ_d") for n in wanted):
+        said += f": call the upstream gradient {upstream}."
+    else:
+        said += "."
+    return f"{said} Known here: {', '.join([*known, upstream])}"
+
+
+def _of_backward(function: Callable, forward: Callable, names: list[str]) -> Iterator[_Exercise]:
     """Yield one exercise for each gradient that `backward` returns, told by its shape.
 
     Gradients of one shape belong to the arguments of that shape in the order of the forward.
@@ -228,7 +282,7 @@ def _of_backward(function: Callable, forward: Callable) -> Iterator[_Exercise]:
         wrt = next((name for name, shape in shapes.items() if shape == dimensions), None)
         if wrt is not None:
             del shapes[wrt]
-            owned.append((wrt, _caller(function, forward, None if alone else position)))
+            owned.append((wrt, _caller(function, forward, names, None if alone else position)))
     if not owned:
         raise LookupError(
             "backward has no result annotated with the shape of an argument of the forward, as in "

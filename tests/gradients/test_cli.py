@@ -137,7 +137,7 @@ MISFITS = {
         "grad_Z raises SystemExit: 0."),
     "unknown": (
         "def grad_Z(Z: S, A: S, more: S, dJ_dA: S) -> S:\n    return dJ_dA\n",
-        "grad_Z takes 'more', which is no argument of the forward (Z), no output of it and no"),
+        "grad_Z takes 'more', which is no argument of the forward and no output of it. Known "),
     "rest": (
         "def grad_Z(Z: S, *rest) -> S:\n    return Z\n",
         "grad_Z takes *rest: give each of its arguments a name."),
@@ -153,6 +153,34 @@ def test_a_function_that_cannot_be_judged(exercise, capsys, case):
     assert main(["gradients", exercise("relu", body)]) == 1
     out = capsys.readouterr().out
     assert sentence in "\n".join(" ".join(part.split()) + "\n" for part in out.split("It takes"))
+
+
+# Gradients of linear with right formulas: what they take, and what is said of it.
+NAMES = {
+    "upstream": (
+        "b(grad)", "grad.sum(0)",
+        "no output of it: call the upstream gradient dJ_dZ. Known here: X, W, b, Z, dJ_dZ."),
+    "dZ": ("b(dZ)", "dZ.sum(0)", "grad_b takes 'dZ', which is no argument of the forward and no"),
+    "case": ("W(x, dJ_dZ)", "x.T @ dJ_dZ", "no output of it: did you mean X? Known here: X,"),
+    "output": ("W(X, Z, dJ_dZ)", "X.T @ dJ_dZ + 0 * Z.sum()", "grad_W: right"),
+    "another upstream": ("b(dJ_dOut)", "dJ_dOut.sum(0)", "grad_b: right"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", NAMES)
+def test_a_name_that_nothing_has_is_refused(exercise, capsys, case):
+    takes, formula, said = NAMES[case]
+    body = f"def grad_{takes}:\n    return {formula}\n"
+    main(["gradients", exercise("linear", body)])
+    assert said in " ".join(capsys.readouterr().out.split())
+
+
+def test_outputs_without_a_name_go_by_their_order(exercise):
+    body = (
+        "def two(x: S):\n    return x.exp(), x.exp() ** 2\n\n"
+        "def grad_x(x: S, z: S, y: S, dJ_dy: S) -> S:\n    return dJ_dy * 2 * z**2\n"
+    )
+    assert main(["gradients", exercise("two", body)]) == 0
 
 
 def test_what_has_a_default_is_not_offered(exercise):
