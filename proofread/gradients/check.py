@@ -10,6 +10,7 @@ import re
 import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args
 
@@ -26,6 +27,7 @@ from proofread.gradients.report import BOLD, DIM, GREEN, RED, RESET, WIDTH, Diag
 from proofread.signatures import SIZES, brief, draw, forward_of, raised_in, shape_of, signature_of
 
 RIGHT, WRONG, FAILED, UNWRITTEN = "right", "wrong", "failed", "not written yet"
+MISSING, SKIPPED = "missing", "skipped"  # of the snippet's gradients; no gradient, by its name
 
 
 @dataclass(frozen=True)
@@ -76,11 +78,17 @@ class Report:
                 lines += wrapped(f"It takes {result.takes}.", "    ")
             elif result.state == RIGHT:
                 lines.append(f"{green}✓{reset} {result.name}: right")
+            elif result.state in (MISSING, SKIPPED):
+                mark = f"{red}✗{reset}" if result.state == MISSING else "·"
+                said = wrapped(f"{result.name}: {result.trouble}", "  ", "    ")
+                lines += [f"{mark}{said[0][1:]}", *said[1:]]
             else:
                 lines.append(f"{red}✗{reset} {bold}{result.name}{reset}")
                 lines += _trouble(result, colour)
             lines.append("")
-        lines.append(f"{self.name}: {self.count(RIGHT)} of {len(self.results)} right")
+        skipped = self.count(SKIPPED)
+        total = f"{self.count(RIGHT)} of {len(self.results) - skipped} right"
+        lines.append(f"{self.name}: {total}" + (f", {skipped} skipped" if skipped else ""))
         return "\n".join(lines)
 
     def as_dict(self) -> dict[str, Any]:
@@ -126,11 +134,23 @@ def check(module: ModuleType, snippet: ModuleType | None = None) -> Report:
             raise TypeError(f"a module is needed, got {type(given).__name__}")
     name = module.__name__.rpartition(".")[2]
     snippet = snippet or _snippet(name) or module
-    exercises = [*_of_functions(module, snippet), *_of_layers(module, snippet)]
+    functions, named = _functions_of(module), _functions_of(snippet)
+    exercises, results = [*_of_layers(module, snippet)], []
+    if functions:
+        mine, skipped = _of_functions(functions, named, snippet)
+        exercises = [*mine, *exercises]
+        lost = _lost(mine, _of_functions(named, named, snippet)[0])
+        where = _place(module)
+        results = [
+            *skipped,
+            *(Result(n, MISSING, "", trouble=f"missing from {where}") for n in lost),
+        ]
+        if not exercises:
+            raise LookupError(f"{results[0].name}: {results[0].trouble}")
     if not exercises:
         why = "; ".join(unfit(layer) for layer in layers_of(module)) or "no class with a `backward`"
         raise LookupError(f"{name} has no function named grad_<argument> or backward, and {why}")
-    return Report(name, [_judged(exercise) for exercise in exercises])
+    return Report(name, [*map(_judged, exercises), *results])
 
 
 def _snippet(name: str) -> ModuleType | None:
@@ -142,33 +162,71 @@ def _snippet(name: str) -> ModuleType | None:
         raise ImportError(f"snippets/{name}.py cannot be imported: {brief(error)}") from error
 
 
-def _of_functions(module: ModuleType, snippet: ModuleType) -> Iterator[_Exercise]:
-    functions = {
+def _functions_of(module: ModuleType) -> dict[str, Callable]:
+    return {
         name: function
         for name, function in vars(module).items()
         if (name == "backward" or name.startswith("grad_"))
         and inspect.isfunction(function)
         and function.__module__ == module.__name__
     }
-    if not functions:
-        return
+
+
+def _of_functions(
+    functions: dict[str, Callable], named: dict[str, Callable], snippet: ModuleType
+) -> tuple[list[_Exercise], list[Result]]:
+    """Return what there is to check, and what is skipped for its name."""
     forward = forward_of(snippet)
-    theirs = [
-        f for n, f in vars(snippet).items() if n.startswith("grad_") and inspect.isfunction(f)
-    ]
-    names = _outputs_of(forward, snippet, [*theirs, *functions.values()])
+    names = _outputs_of(forward, snippet, [*named.values(), *functions.values()])
     arguments = list(signature_of(forward).parameters)
+    exercises, skipped = [], []
     for name, function in functions.items():
         if name == "backward":
-            yield from _of_backward(function, forward, names)
-            continue
-        matching = [a for a in arguments if re.match(rf"grad_{re.escape(a)}(_|$)", name)]
-        if not matching:
-            raise LookupError(
-                f"{name} is the gradient of no argument of the forward: {', '.join(arguments)}"
+            exercises += _of_backward(function, forward, names)
+        elif wrt := _argument_of(name, arguments):
+            caller = _caller(function, forward, names)
+            exercises.append(_Exercise(name, wrt, forward, caller, function))
+        else:
+            skipped.append(
+                Result(name, SKIPPED, "", trouble=_no_argument(name, arguments, snippet))
             )
-        wrt = max(matching, key=len)
-        yield _Exercise(name, wrt, forward, _caller(function, forward, names), function)
+    return exercises, skipped
+
+
+def _argument_of(name: str, arguments: Iterable[str]) -> str:
+    """Return the argument whose gradient a function is by its name, the longest that fits."""
+    return max(
+        (a for a in arguments if re.match(rf"grad_{re.escape(a)}(_|$)", name)), key=len, default=""
+    )
+
+
+def _no_argument(name: str, arguments: list[str], snippet: ModuleType) -> str:
+    of = name.removeprefix("grad_")
+    layer = snippet.__name__.rpartition(".")[2]
+    alike = [a for a in arguments if a.lower() == of.lower()]
+    meant = f"; did you mean grad_{alike[0]}?" if alike else ""
+    return f"skipped, {layer} has no argument {of!r} (it has {', '.join(arguments)}){meant}"
+
+
+def _lost(exercises: list[_Exercise], theirs: list[_Exercise]) -> list[str]:
+    """Return which of the snippet's gradients are not there, by their shortest names."""
+
+    def key(exercise: _Exercise) -> tuple[bool, str]:
+        return both and exercise.name.startswith("backward"), exercise.wrt
+
+    # One `backward` may stand for all grad_*, but not where the snippet has it beside them.
+    both = len({e.name.startswith("backward") for e in theirs}) == 2
+    there = {key(e) for e in exercises}
+    shortest: dict[tuple[bool, str], str] = {}
+    for exercise in theirs:
+        name = shortest.get(key(exercise), exercise.name)
+        shortest[key(exercise)] = min(name, exercise.name, key=len)
+    return [name for place, name in shortest.items() if place not in there]
+
+
+def _place(module: ModuleType) -> str:
+    file = Path(getattr(module, "__file__", None) or module.__name__)
+    return str(file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file.name)
 
 
 def _of_layers(module: ModuleType, snippet: ModuleType) -> Iterator[_Exercise]:

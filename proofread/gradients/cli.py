@@ -74,7 +74,7 @@ def _progress(options: argparse.Namespace) -> int:
 
 
 def _table(reports: list) -> str:
-    from proofread.gradients.check import FAILED, RIGHT, UNWRITTEN, WRONG
+    from proofread.gradients.check import FAILED, MISSING, RIGHT, UNWRITTEN, WRONG
 
     width = max([len("exercise"), *(len(r.name) for r in reports)])
     lines = [f"{'exercise':{width}}  right  wrong  not written"]
@@ -83,7 +83,7 @@ def _table(reports: list) -> str:
         counts = [
             report.count(RIGHT),
             report.count(WRONG) + report.count(FAILED),
-            report.count(UNWRITTEN),
+            report.count(UNWRITTEN) + report.count(MISSING),
         ]
         totals = [a + b for a, b in zip(totals, counts, strict=True)]
         lines.append(_row(report.name, counts, width))

@@ -222,6 +222,64 @@ def test_a_backward_of_several_gradients(exercise, capsys, case):
     assert all(sentence in out for sentence in said), out
 
 
+X_AND_W = """
+def grad_X(dJ_dZ: S, W: Float[Tensor, "D M"]) -> Float[Tensor, "N D"]:
+    return dJ_dZ @ W.T
+
+def grad_W(X: Float[Tensor, "N D"], dJ_dZ: S) -> Float[Tensor, "D M"]:
+    return X.T @ dJ_dZ
+"""
+
+
+def test_a_gradient_that_is_missing_is_not_done(exercise, capsys, tmp_path):
+    file = exercise("linear", X_AND_W)
+    assert main(["gradients", file]) == 1
+    out = capsys.readouterr().out
+    assert "✗ grad_b: missing from linear.py\n" in out
+    assert "2 of 3 right" in out
+    assert main(["progress", str(tmp_path)]) == 1
+    assert capsys.readouterr().out.splitlines()[1].split() == ["linear", "2", "0", "1"]
+
+
+def test_one_backward_stands_for_all_gradients(exercise):
+    body = (
+        'def backward(X: Float[Tensor, "N D"], W: Float[Tensor, "D M"], dJ_dZ: S) -> tuple['
+        'Float[Tensor, "N D"], Float[Tensor, "D M"], Float[Tensor, "M"]]:\n'
+        "    return dJ_dZ @ W.T, X.T @ dJ_dZ, dJ_dZ.sum(0)\n"
+    )
+    assert main(["gradients", exercise("linear", body)]) == 0
+
+
+@pytest.mark.parametrize("lost", ["backward", "grad_W_in_closed_form"])
+def test_a_backward_beside_gradients_is_one_of_them(lost, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    module = cli._load(ROOT / "exercises" / "network.py")
+    delattr(module, lost)
+    report = check(module)
+    assert len(report.results) == 4
+    assert f"✗ {lost}" in str(report)
+    assert "missing from exercises/network.py" in str(report)
+
+
+SLIPS = {
+    "helper": (
+        "grad_of_square", "skipped, mse has no argument 'of_square' (it has A, Y)\n"),
+    "case": ("grad_a", "(it has A, Y); did you mean grad_A?\n"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", SLIPS)
+def test_a_name_that_fits_no_argument_hides_nothing(exercise, capsys, case):
+    name, said = SLIPS[case]
+    body = "def grad_A(A: S, Y: S) -> S:\n    return 2 * (A - Y) / A.numel()\n"
+    assert main(["gradients", exercise("mse", body + f"def {name}(A): ...\n")]) == 1
+    out = capsys.readouterr().out
+    assert "✓ grad_A: right" in out
+    assert f"· {name}: " in out
+    assert said in out
+    assert "1 of 1 right, 1 skipped" in out
+
+
 def test_what_is_imported_is_not_checked(exercise):
     body = "from snippets.mse import grad_A\n" + RIGHT
     assert main(["gradients", exercise("relu", body)]) == 0
