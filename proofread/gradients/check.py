@@ -145,9 +145,10 @@ def check(module: ModuleType, snippet: ModuleType | None = None) -> Report:
             *skipped,
             *(Result(n, MISSING, "", trouble=f"missing from {where}") for n in lost),
         ]
-        if not exercises:
-            raise LookupError(f"{results[0].name}: {results[0].trouble}")
-    if not exercises:
+        if not exercises and not lost:
+            why = skipped[0].trouble.removeprefix("skipped, ")
+            raise LookupError(f"{skipped[0].name}: {why}")
+    if not exercises and not results:
         why = "; ".join(unfit(layer) for layer in layers_of(module)) or "no class with a `backward`"
         raise LookupError(f"{name} has no function named grad_<argument> or backward, and {why}")
     return Report(name, [*map(_judged, exercises), *results])

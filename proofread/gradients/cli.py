@@ -9,13 +9,24 @@ import os
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from proofread.gradients.check import Report
 
 ALL_RIGHT, MISTAKE, UNUSABLE = 0, 1, 2
 EXERCISES = Path("exercises")
 
 
 class Unusable(Exception):
-    """A file that cannot be checked, with one sentence that says why."""
+    """A file that cannot be checked, with one sentence that says why.
+
+    `trouble` says it without the file.
+    """
+
+    def __init__(self, file: Path | str, between: str, trouble: str) -> None:
+        super().__init__(f"{file}{between}{trouble}")
+        self.trouble = trouble
 
 
 def add_commands(subparsers) -> None:
@@ -55,40 +66,57 @@ def _progress(options: argparse.Namespace) -> int:
     if not options.folder.is_dir():
         print(f"{options.folder} is not a folder of exercises", file=sys.stderr)
         return UNUSABLE
-    rows, status = [], ALL_RIGHT
+    rows: list[tuple[str, Report | Unusable]] = []
     for file in sorted(options.folder.glob("*.py")):
         if file.name.startswith("_"):
             continue
         try:
-            rows.append(_report(file))
+            rows.append((file.stem, _report(file)))
         except Unusable as reason:
-            print(reason, file=sys.stderr)
-            status = UNUSABLE
+            rows.append((file.stem, reason))
     if options.json:
-        print(json.dumps([r.as_dict() for r in rows], ensure_ascii=False))
+        print(json.dumps([_as_dict(*row) for row in rows], ensure_ascii=False))
     else:
         print(_table(rows))
-    if status == ALL_RIGHT and not all(r.ok for r in rows):
-        status = MISTAKE
-    return status
+    if any(isinstance(found, Unusable) for _, found in rows):
+        return UNUSABLE
+    return ALL_RIGHT if all(found.ok for _, found in rows) else MISTAKE
 
 
-def _table(reports: list) -> str:
-    from proofread.gradients.check import FAILED, MISSING, RIGHT, UNWRITTEN, WRONG
+def _as_dict(name: str, found: Report | Unusable) -> dict:
+    if isinstance(found, Unusable):
+        return {"name": name, "ok": False, "results": [], "trouble": found.trouble}
+    return found.as_dict()
 
-    width = max([len("exercise"), *(len(r.name) for r in reports)])
+
+def _table(rows: list[tuple[str, Report | Unusable]]) -> str:
+    from proofread.gradients.check import FAILED, MISSING, RIGHT, SKIPPED, UNWRITTEN, WRONG
+
+    width = max([len("exercise"), *(len(name) for name, _ in rows)])
     lines = [f"{'exercise':{width}}  right  wrong  not written"]
-    totals = [0, 0, 0]
-    for report in reports:
+    totals, unread = [0, 0, 0], 0
+    for name, found in rows:
+        if isinstance(found, Unusable):
+            lines += _unread(name, found.trouble, width)
+            unread += 1
+            continue
         counts = [
-            report.count(RIGHT),
-            report.count(WRONG) + report.count(FAILED),
-            report.count(UNWRITTEN) + report.count(MISSING),
+            found.count(RIGHT),
+            found.count(WRONG) + found.count(FAILED),
+            found.count(UNWRITTEN) + found.count(MISSING),
         ]
         totals = [a + b for a, b in zip(totals, counts, strict=True)]
-        lines.append(_row(report.name, counts, width))
-    lines.append(_row("all", totals, width))
+        skipped = found.count(SKIPPED)
+        lines.append(_row(name, counts, width) + (f"  ({skipped} skipped)" if skipped else ""))
+    lines.append(_row("all", totals, width) + (f"  ({unread} cannot be read)" if unread else ""))
     return "\n".join(lines)
+
+
+def _unread(name: str, trouble: str, width: int) -> list[str]:
+    from proofread.gradients.report import wrapped
+
+    said = trouble if trouble.startswith("cannot") else f"cannot be read: {trouble}"
+    return wrapped(said, f"{name:{width}}  ", " " * (width + 2))
 
 
 def _row(name: str, counts: list[int], width: int) -> str:
@@ -106,16 +134,16 @@ def _report(file: Path):
     try:
         return check(module)
     except (LookupError, ImportError, TypeError, ValueError) as reason:
-        raise Unusable(f"{file}: {reason}") from None
+        raise Unusable(file, ": ", f"{reason}") from None
 
 
 def _load(file: Path) -> ModuleType:
     if file.is_dir():
-        raise Unusable(f"{file} is a folder; one Python file is needed")
+        raise Unusable(file, " ", "is a folder; one Python file is needed")
     if not file.is_file():
-        raise Unusable(f"{file}: there is no such file")
+        raise Unusable(file, ": ", "there is no such file")
     if file.suffix != ".py":
-        raise Unusable(f"{file} is no Python file")
+        raise Unusable(file, " ", "is no Python file")
     from proofread.signatures import brief
 
     spec = importlib.util.spec_from_file_location(file.stem, file)
@@ -123,10 +151,10 @@ def _load(file: Path) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except SyntaxError as error:
-        line = f", line {error.lineno}" if error.lineno else ""
-        raise Unusable(f"{error.filename or file}{line}: {error.msg}") from None
+        line = f"line {error.lineno}: " if error.lineno else ""
+        raise Unusable(error.filename or file, ", " if line else ": ", line + error.msg) from None
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the user's file does
-        raise Unusable(f"{file} cannot be run: {brief(error)}") from None
+        raise Unusable(file, " ", f"cannot be run: {brief(error)}") from None
     return module
 
 

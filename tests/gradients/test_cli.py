@@ -69,7 +69,9 @@ def test_what_torch_has_not_implemented_is_written(exercise, capsys):
 
 UNUSABLE = {
     "no gradient": ("relu", "x = 1\n", "has no function named grad_"),
-    "unknown argument": ("relu", "def grad_Q(Z: S) -> S:\n    return Z\n", "no argument"),
+    "unknown argument": (
+        "mine", "def mine(Z: S): return Z\ndef grad_Q(Z): ...\n",
+        ": grad_Q: mine has no argument 'Q' (it has Z)"),
     "no forward": ("nothing", "def grad_Z(Z: S) -> S:\n    return Z\n", "no function named"),
     "syntax": ("relu", "def grad_Z(Z:\n", "was never closed"),
     "import": ("relu", "import nowhere_to_be_found\n", "cannot be run: ModuleNotFoundError"),
@@ -280,6 +282,15 @@ def test_a_name_that_fits_no_argument_hides_nothing(exercise, capsys, case):
     assert "1 of 1 right, 1 skipped" in out
 
 
+def test_a_slip_in_the_only_name(exercise, capsys):
+    body = "def grad_a(A: S, Y: S) -> S:\n    return 2 * (A - Y) / A.numel()\n"
+    assert main(["gradients", exercise("mse", body)]) == 1
+    out = capsys.readouterr().out
+    assert "did you mean grad_A?" in out
+    assert "✗ grad_A: missing" in out
+    assert "0 of 1 right" in out
+
+
 def test_what_is_imported_is_not_checked(exercise):
     body = "from snippets.mse import grad_A\n" + RIGHT
     assert main(["gradients", exercise("relu", body)]) == 0
@@ -439,14 +450,35 @@ def test_progress_without_exercises(tmp_path, capsys):
     assert "is not a folder" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("body", ["raise SystemExit(0)\n", "def grad_Z(Z: 'S[', dJ_dA: S): ...\n"])
-def test_progress_goes_on_after_a_file_that_cannot_be_checked(exercise, tmp_path, capsys, body):
+UNREAD = {
+    "exit": ("raise SystemExit(0)\n", "cannot be run: "),
+    "annotation": (
+        "def grad_A(A: 'S[', Y: S): ...\n", "cannot be read: the signature of grad_A"),
+    "syntax": ("def grad_Z(Z:\n", "cannot be read: line 6: '(' was never closed"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", UNREAD)
+def test_progress_has_a_row_for_a_file_that_cannot_be_checked(exercise, tmp_path, capsys, case):
+    body, said = UNREAD[case]
     exercise("mse", body)
     exercise("relu", RIGHT)
     assert main(["progress", str(tmp_path)]) == 2
-    printed = capsys.readouterr()
-    assert len(printed.err.splitlines()) == 1
-    assert [line.split()[0] for line in printed.out.splitlines()] == ["exercise", "relu", "all"]
+    lines = [line for line in capsys.readouterr().out.splitlines() if line[0] != " "]
+    assert [line.split()[0] for line in lines] == ["exercise", "mse", "relu", "all"]
+    assert said in lines[1]
+    assert lines[-1].endswith("(1 cannot be read)")
+    assert main(["progress", "--json", str(tmp_path)]) == 2
+    mse, relu = json.loads(capsys.readouterr().out)
+    assert (mse["name"], mse["ok"]) == ("mse", False)
+    assert said.removeprefix("cannot be read: ") in mse["trouble"]
+    assert relu["ok"]
+
+
+def test_progress_counts_what_is_skipped(exercise, tmp_path, capsys):
+    exercise("relu", RIGHT + "def grad_z(): ...\n")
+    assert main(["progress", str(tmp_path)]) == 1
+    assert "(1 skipped)" in capsys.readouterr().out
 
 
 WITHOUT_GRADIENTS = {"errata", "faster", "gpu", "machines"}
