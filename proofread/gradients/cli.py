@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import sys
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -51,7 +52,8 @@ def add_commands(subparsers) -> None:
 
 def _gradients(options: argparse.Namespace) -> int:
     try:
-        report = _report(options.file)
+        with _prints_apart(options.json):
+            report = _report(options.file)
     except Unusable as reason:
         print(reason, file=sys.stderr)
         return UNUSABLE
@@ -71,7 +73,8 @@ def _progress(options: argparse.Namespace) -> int:
         if file.name.startswith("_"):
             continue
         try:
-            rows.append((file.stem, _report(file)))
+            with _prints_apart(options.json):
+                rows.append((file.stem, _report(file)))
         except Unusable as reason:
             rows.append((file.stem, reason))
     if options.json:
@@ -81,6 +84,11 @@ def _progress(options: argparse.Namespace) -> int:
     if any(isinstance(found, Unusable) for _, found in rows):
         return UNUSABLE
     return ALL_RIGHT if all(found.ok for _, found in rows) else MISTAKE
+
+
+def _prints_apart(apart: bool) -> AbstractContextManager:
+    """Send what an exercise prints to stderr, so that stdout holds nothing but JSON."""
+    return redirect_stdout(sys.stderr) if apart else nullcontext()
 
 
 def _as_dict(name: str, found: Report | Unusable) -> dict:

@@ -51,6 +51,17 @@ def test_json(exercise, capsys):
     assert result["diagnosis"]["mistakes"][0]["label"] == "missing_mask"
 
 
+@pytest.mark.parametrize("command", ["gradients", "progress"])
+def test_what_an_exercise_prints_is_no_part_of_the_json(exercise, tmp_path, capsys, command):
+    file = exercise("relu", "print('read')\n" + RIGHT.replace(" return", " print(Z); return"))
+    main([command, "--json", file if command == "gradients" else str(tmp_path)])
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)
+    assert "read" in printed.err
+    main(["gradients", file])
+    assert "read" in capsys.readouterr().out
+
+
 def test_not_written_yet(exercise, capsys):
     body = "def grad_Z(Z: S, dJ_dA: S) -> S:\n    raise NotImplementedError\n"
     assert main(["gradients", exercise("relu", body)]) == 1
