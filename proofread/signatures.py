@@ -35,21 +35,24 @@ class Gradient:
         return self.function.__name__
 
 
-def brief(error: BaseException, file: str = "") -> str:
+def brief(error: BaseException) -> str:
     """Return the kind of an exception and the first line of what it says.
-
-    With `file`, the last line of that file on the way to the exception comes first.
 
     >>> brief(ValueError("no such axis\\nsee above")), brief(SystemExit())
     ('ValueError: no such axis', 'SystemExit')
     """
     first = str(error).strip().splitlines()
-    said = f"{type(error).__name__}: {first[0]}" if first else type(error).__name__
+    return f"{type(error).__name__}: {first[0]}" if first else type(error).__name__
+
+
+def line_of(error: BaseException, file: str) -> str:
+    """Return the last line of a file on the way to an exception, as in "line 5, `x = y`", or ''."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == file]
     if not frames:
-        return said
+        return ""
     linecache.checkcache(file)
-    return f"line {frames[-1].lineno}, `{frames[-1].line}`: {said}"
+    text = linecache.getline(file, frames[-1].lineno or 0).strip()
+    return f"line {frames[-1].lineno}" + (f", `{text}`" if text else "")
 
 
 def raised_in(error: BaseException, file: str) -> bool:

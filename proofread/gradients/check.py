@@ -24,7 +24,16 @@ from proofread.gradients.objects import (
     unfit,
 )
 from proofread.gradients.report import BOLD, DIM, GREEN, RED, RESET, WIDTH, Diagnosis, wrapped
-from proofread.signatures import SIZES, brief, draw, forward_of, raised_in, shape_of, signature_of
+from proofread.signatures import (
+    SIZES,
+    brief,
+    draw,
+    forward_of,
+    line_of,
+    raised_in,
+    shape_of,
+    signature_of,
+)
 
 RIGHT, WRONG, FAILED, UNWRITTEN = "right", "wrong", "failed", "not written yet"
 MISSING, SKIPPED = "missing", "skipped"  # of the snippet's gradients; no gradient, by its name
@@ -357,28 +366,26 @@ def _judged(exercise: _Exercise) -> Result:
     try:
         diagnosis = diagnose(exercise.call, forward, draw(forward), wrt=exercise.wrt)
     except (ValueError, TypeError) as error:
-        if _is_stub(error.__cause__, exercise.function):
+        file = inspect.unwrap(exercise.function).__code__.co_filename
+        said, why, name = str(error), error.__cause__, exercise.function.__name__
+        if _is_stub(why, file):
             return Result(exercise.name, UNWRITTEN, takes)
-        said = str(error).replace("backward", exercise.function.__name__, 1).rstrip(".")
-        if isinstance(error.__cause__, _Misfit):
-            said = f"{exercise.function.__name__} {error.__cause__}"
+        if isinstance(why, _Misfit):
+            said = f"{name} {why}"
+        elif said.startswith("backward raises") and (at := line_of(why, file)):
+            said = f"{name}, {at}: {brief(why)}"
+        else:
+            said = said.replace("backward", name, 1)
+        said = said.rstrip(".")
         said += "" if said.endswith("?") else "."
         trouble, diagnosis = _where_it_fits(exercise)
         return Result(exercise.name, FAILED, takes, diagnosis, said + trouble)
     return Result(exercise.name, RIGHT if diagnosis.ok else WRONG, takes, diagnosis)
 
 
-def _is_stub(error: BaseException | None, function: Callable) -> bool:
-    """Tell a function's own `raise NotImplementedError` from one of torch, which says more."""
-    return (
-        isinstance(error, NotImplementedError)
-        and not str(error)
-        and raised_in(error, _file_of(function))
-    )
-
-
-def _file_of(function: Callable) -> str:
-    return inspect.unwrap(function).__code__.co_filename
+def _is_stub(error: BaseException | None, file: str) -> bool:
+    """Tell a file's own `raise NotImplementedError` from one of torch, which says more."""
+    return isinstance(error, NotImplementedError) and not str(error) and raised_in(error, file)
 
 
 def _where_it_fits(exercise: _Exercise) -> tuple[str, Diagnosis | None]:

@@ -152,7 +152,7 @@ def _load(file: Path) -> ModuleType:
         raise Unusable(file, ": ", "there is no such file")
     if file.suffix != ".py":
         raise Unusable(file, " ", "is no Python file")
-    from proofread.signatures import brief
+    from proofread.signatures import brief, line_of
 
     spec = importlib.util.spec_from_file_location(file.stem, file)
     module = importlib.util.module_from_spec(spec)
@@ -162,7 +162,8 @@ def _load(file: Path) -> ModuleType:
         line = f"line {error.lineno}: " if error.lineno else ""
         raise Unusable(error.filename or file, ", " if line else ": ", line + error.msg) from None
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the user's file does
-        raise Unusable(file, " ", f"cannot be run: {brief(error)}") from None
+        at = line_of(error, module.__spec__.origin)
+        raise Unusable(file, " ", f"cannot be run: {at and at + ': '}{brief(error)}") from None
     return module
 
 

@@ -85,10 +85,10 @@ UNUSABLE = {
         ": grad_Q: mine has no argument 'Q' (it has Z)"),
     "no forward": ("nothing", "def grad_Z(Z: S) -> S:\n    return Z\n", "no function named"),
     "syntax": ("relu", "def grad_Z(Z:\n", "was never closed"),
-    "import": ("relu", "import nowhere_to_be_found\n", "cannot be run: ModuleNotFoundError"),
-    "exit": ("relu", "raise SystemExit\n", "cannot be run: SystemExit"),
-    "exit 0": ("relu", "import sys\nsys.exit(0)\n", "cannot be run: SystemExit: 0"),
-    "two lines": ("relu", "raise OSError('one\\ntwo')\n", "cannot be run: OSError: one\n"),
+    "import": ("relu", "import nowhere_to_be_found\n", "line 6, `import nowhere_to_be_found`: Mod"),
+    "exit": ("relu", "raise SystemExit\n", "run: line 6, `raise SystemExit`: SystemExit\n"),
+    "exit 0": ("relu", "import sys\nsys.exit(0)\n", "line 7, `sys.exit(0)`: SystemExit: 0"),
+    "two lines": ("relu", "raise OSError('one\\ntwo')\n", "`: OSError: one\n"),
     "null bytes": ("relu", "x = '\0'\n", ".py: source code string cannot contain null bytes"),
     "no forward of a class": (
         "layers", "class A:\n    def backward(self, dJ_dZ: S) -> S: ...\n",
@@ -147,7 +147,13 @@ def test_a_folder_is_no_file(tmp_path, capsys):
 MISFITS = {
     "exits": (
         "def grad_Z(Z: S, dJ_dA: S) -> S:\n    raise SystemExit(0)\n",
-        "grad_Z raises SystemExit: 0."),
+        "grad_Z, line 7, `raise SystemExit(0)`: SystemExit: 0."),
+    "raises": (
+        "def grad_Z(Z: S, dJ_dA: S) -> S:\n    for r in range(5):\n        Z[r] = msk[r]\n",
+        "grad_Z, line 8, `Z[r] = msk[r]`: NameError: name 'msk' is not defined."),
+    "called": (
+        "import torch\ndef grad_Z(Z: S, dJ_dA: S) -> S:\n    return torch.cat(Z)\n",
+        "grad_Z, line 8, `return torch.cat(Z)`: TypeError: cat()"),
     "unknown": (
         "def grad_Z(Z: S, A: S, more: S, dJ_dA: S) -> S:\n    return dJ_dA\n",
         "grad_Z takes 'more', which is no argument of the forward and no output of it. Known "),
