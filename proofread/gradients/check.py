@@ -9,7 +9,7 @@ import itertools
 import re
 import textwrap
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args
@@ -24,6 +24,7 @@ from proofread.gradients.objects import (
     unfit,
 )
 from proofread.gradients.report import BOLD, DIM, GREEN, RED, RESET, WIDTH, Diagnosis, wrapped
+from proofread.gradients.sentences import SQUARE
 from proofread.signatures import (
     SIZES,
     brief,
@@ -398,11 +399,9 @@ def _where_it_fits(exercise: _Exercise) -> tuple[str, Diagnosis | None]:
         if name in SIZES
     )
     best: tuple[str, Diagnosis | None] = "", None
-    changes = [({a: 1}, f"{a} = 1") for a in axes]
-    changes += [({a: SIZES[b]}, f"{a} = {b}") for a, b in itertools.combinations(axes, 2)]
-    for sizes, said in changes:
+    for a, b in itertools.combinations(axes, 2):
         try:
-            inputs = draw(forward, sizes)
+            inputs = draw(forward, {a: SIZES[b]})
             diagnosis = diagnose(exercise.call, forward, inputs, wrt=exercise.wrt)
         except (ValueError, TypeError):
             continue
@@ -410,10 +409,30 @@ def _where_it_fits(exercise: _Exercise) -> tuple[str, Diagnosis | None]:
             continue
         named = diagnosis.mistakes[0].label != "unexplained"
         if named or best[1] is None:
-            best = f" It runs where {said}, but is wrong there.", diagnosis
+            best = (
+                f" It runs where {a} = {b}, but is wrong there.",
+                _of_a_raise(diagnosis, exercise),
+            )
         if named:
             break
     return best
+
+
+def _of_a_raise(diagnosis: Diagnosis, exercise: _Exercise) -> Diagnosis:
+    """Leave out what is so at equal sizes alone: the entries, and that every shape fits."""
+    shapes = {
+        name: getattr(parameter.annotation, "dim_str", "").split()
+        for name, parameter in signature_of(exercise.forward).parameters.items()
+    }
+    rows = shapes[exercise.wrt]
+    summed = list(dict.fromkeys(a for axes in shapes.values() for a in axes if a not in rows))
+    inside = "Which axis is summed? Put it inside"
+    if len(rows) == 2 and len(summed) == 1:
+        inside += f": ({rows[0]}, {summed[0]}) @ ({summed[0]}, {rows[1]})"
+    mistakes = [
+        replace(m, hint=f"{inside}.") if m.hint == SQUARE else m for m in diagnosis.mistakes
+    ]
+    return replace(diagnosis, mistakes=mistakes, where="")
 
 
 def _taken(function: Callable) -> str:

@@ -353,6 +353,26 @@ def test_a_function_that_raises_is_judged_where_its_shapes_fit(exercise, capsys)
     assert "transposed_operand" in out
 
 
+RAISED = {
+    "transposed": ("X @ dJ_dZ", "Put it inside: (D, N) @ (N, M).", "N = D"),
+    "one column": ("X.flatten() @ dJ_dZ", "", ""),
+}
+
+
+@pytest.mark.parametrize("case", RAISED)
+def test_what_is_said_after_a_raise_holds_at_all_sizes(exercise, capsys, case):
+    formula, hint, sizes = RAISED[case]
+    body = f"def grad_W(X, dJ_dZ):\n    return {formula}\n"
+    assert main(["gradients", exercise("linear", body)]) == 1
+    out = " ".join(capsys.readouterr().out.split())
+    assert "RuntimeError" in out
+    assert hint in out
+    assert ("It runs where" in out) == bool(sizes)
+    assert sizes in out
+    assert "square" not in out
+    assert "entries differ" not in out
+
+
 def test_colour_only_on_a_terminal(exercise, capsys, monkeypatch):
     monkeypatch.setattr(cli.sys.stdout, "isatty", lambda: True, raising=False)
     monkeypatch.delenv("NO_COLOR", raising=False)
