@@ -311,6 +311,8 @@ def _caller(
         result = function(**{n: offered[n] for n in wanted})
         if position is None or result is None:
             return result
+        if isinstance(result, list):
+            raise _Misfit("returns a list; return a tuple")
         if not isinstance(result, tuple) or len(result) <= position:
             raise _Misfit(f"must return a tuple of {position + 1} gradients or more")
         return result[position]
@@ -364,8 +366,16 @@ def _of_backward(function: Callable, forward: Callable, names: list[str]) -> Ite
 def _judged(exercise: _Exercise) -> Result:
     takes = _taken(exercise.function)
     forward = exercise.forward
+    kinds = set()
+
+    def call(inputs: dict[str, Tensor], upstream: Tensor) -> Any:
+        result = exercise.call(inputs, upstream)
+        if isinstance(result, Tensor) and not (result.is_floating_point() or result.is_complex()):
+            kinds.add(result.dtype)
+        return result
+
     try:
-        diagnosis = diagnose(exercise.call, forward, draw(forward), wrt=exercise.wrt)
+        diagnosis = diagnose(call, forward, draw(forward), wrt=exercise.wrt)
     except (ValueError, TypeError) as error:
         file = inspect.unwrap(exercise.function).__code__.co_filename
         said, why, name = str(error), error.__cause__, exercise.function.__name__
@@ -381,6 +391,12 @@ def _judged(exercise: _Exercise) -> Result:
         said += "" if said.endswith("?") else "."
         trouble, diagnosis = _where_it_fits(exercise)
         return Result(exercise.name, FAILED, takes, diagnosis, said + trouble)
+    if kinds and not diagnosis.ok:
+        said = (
+            f"{exercise.function.__name__} returns {kinds.pop()}: a gradient needs decimals; look "
+            "for .int(), .long(), or a comparison without brackets."
+        )
+        return Result(exercise.name, FAILED, takes, None, said)
     return Result(exercise.name, RIGHT if diagnosis.ok else WRONG, takes, diagnosis)
 
 

@@ -229,6 +229,11 @@ def checked_gradient(result: Any, wrt: str) -> Tensor:
         return torch.tensor(float(result), dtype=torch.float64)
     if result is None:
         raise TypeError(f"backward returns None, not the gradient of {wrt}: is a return missing?")
+    if isinstance(result, list) and result and all(map(_is_number, result)):
+        raise TypeError(
+            f"backward returns a list of {len(result)} numbers, not a tensor: use torch.stack or "
+            "torch.tensor"
+        )
     if isinstance(result, tuple | list):
         raise TypeError(
             f"backward returns a {type(result).__name__} of {len(result)}: return the gradient "
@@ -236,13 +241,19 @@ def checked_gradient(result: Any, wrt: str) -> Tensor:
         )
     if not isinstance(result, Tensor):
         kind = f"{type(result).__module__}.{type(result).__qualname__}"
-        raise TypeError(f"backward gives a {kind}, not a tensor: convert it with torch.as_tensor")
+        can = hasattr(result, "__array__") or hasattr(result, "__dlpack__")
+        advice = ": convert it with torch.as_tensor" if can else ""
+        raise TypeError(f"backward gives a {kind}, not a tensor{advice}")
     if result.is_complex():
         raise TypeError(f"backward gives a complex gradient ({result.dtype})")
     _check_kind("the gradient that backward gives", result)
     if not result.numel():
         raise ValueError(f"backward gives an empty gradient, of shape {tuple(result.shape)}")
     return result
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) or (isinstance(value, Tensor) and not value.dim())
 
 
 def _checked_output(

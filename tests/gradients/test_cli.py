@@ -202,6 +202,26 @@ def test_outputs_without_a_name_go_by_their_order(exercise):
     assert main(["gradients", exercise("two", body)]) == 0
 
 
+KINDS = {"dJ_dA.int() * (Z > 0)": "int32", "dJ_dA.long()": "int64", "dJ_dA * Z > 0": "bool"}
+
+
+@pytest.mark.parametrize("formula", KINDS)
+def test_a_gradient_without_decimals(exercise, capsys, formula):
+    body = f"def grad_Z(Z: S, dJ_dA: S) -> S:\n    return {formula}\n"
+    assert main(["gradients", exercise("relu", body)]) == 1
+    out = " ".join(capsys.readouterr().out.split())
+    assert f"grad_Z returns torch.{KINDS[formula]}: a gradient needs decimals; look for" in out
+    assert "all_zero" not in out
+    assert "upstream" not in out
+
+
+def test_a_right_gradient_without_decimals(exercise):
+    body = (
+        "def total(x: S):\n    return x.sum()\n\ndef grad_x(x: S):\n    return x.long() * 0 + 1\n"
+    )
+    assert main(["gradients", exercise("total", body)]) == 0
+
+
 def test_what_has_a_default_is_not_offered(exercise):
     body = "def grad_Z(Z: S, dJ_dA: S, at=0) -> S:\n    return dJ_dA * (Z > at)\n"
     assert main(["gradients", exercise("relu", body)]) == 0
@@ -226,6 +246,12 @@ BACKWARDS = {
     "wrong": (TWINS, "2 * dJ_dy * x * w", "dJ_dy * x * w", ["✗ backward, dJ/dw", "1 of 2"]),
     "no tuple": (TWINS, "dJ_dy * w**2, 2", "2", ["a tuple of 1 gradients or more"]),
     "too few": (TWINS, "2 * dJ_dy * x * w", "", ["backward must return a tuple of 2 gradients"]),
+    "list": (
+        TWINS,
+        "dJ_dy * w**2, 2 * dJ_dy * x * w",
+        "[dJ_dy, x]",
+        ["backward returns a list; return a tuple."],
+    ),
     "alone": (ALONE, "", "", ["backward, dJ/dx: right", "1 of 1"]),
     "alone, wrong": (ALONE, "2 * ", "", ["✗ backward, dJ/dx", "0 of 1"]),
 }

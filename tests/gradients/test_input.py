@@ -70,8 +70,13 @@ CASES = {
     "backward None": ({"backward": None}, TypeError, "None"),
     "backward returns a tuple": (
         {"backward": lambda i, g: (g, g)}, TypeError, "a tuple of 2: return the gradient of X"),
+    "backward returns a list": (
+        {"backward": lambda i, g: [g, g]}, TypeError, "a list of 2: return the gradient of X"),
+    "backward returns numbers": (
+        {"backward": lambda i, g: [1, float(g.sum()), g.sum()]}, TypeError,
+        "a list of 3 numbers, not a tensor: use torch.stack or torch.tensor"),
     "backward returns NumPy": (
-        {"backward": lambda i, g: np.zeros((5, 3))}, TypeError, "numpy.ndarray, not a tensor"),
+        {"backward": lambda i, g: np.zeros((5, 3))}, TypeError, "numpy.ndarray, not a tensor: convert"),
     "backward returns complex": (
         {"backward": lambda i, g: g + 0j}, TypeError, "complex"),
     "backward returns nothing": (
@@ -118,6 +123,11 @@ def test_one_sentence(case):
     assert sentence in str(caught.value)
     assert "\n" not in str(caught.value)
     assert caught.type.__name__ in {"ValueError", "TypeError", "CannotJudge"}
+
+
+def test_a_text_cannot_be_converted():
+    with pytest.raises(TypeError, match=r"gives a builtins\.str, not a tensor$"):
+        judge(lambda i, g: "2 * g")
 
 
 def test_an_exit_on_other_data_ends_nothing():
