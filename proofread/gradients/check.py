@@ -23,7 +23,17 @@ from proofread.gradients.objects import (
     layers_of,
     unfit,
 )
-from proofread.gradients.report import BOLD, DIM, GREEN, RED, RESET, WIDTH, Diagnosis, wrapped
+from proofread.gradients.report import (
+    BOLD,
+    DIM,
+    GREEN,
+    RED,
+    RESET,
+    WIDTH,
+    Diagnosis,
+    Mistake,
+    wrapped,
+)
 from proofread.gradients.sentences import SQUARE
 from proofread.signatures import (
     SIZES,
@@ -397,7 +407,22 @@ def _judged(exercise: _Exercise) -> Result:
             "for .int(), .long(), or a comparison without brackets."
         )
         return Result(exercise.name, FAILED, takes, None, said)
+    diagnosis = _in_their_names(diagnosis, exercise.function)
     return Result(exercise.name, RIGHT if diagnosis.ok else WRONG, takes, diagnosis)
+
+
+def _in_their_names(diagnosis: Diagnosis, function: Callable) -> Diagnosis:
+    """Say what is changed in place by the names of the function and of its upstream gradient."""
+    taken = (p for p in signature_of(function).parameters if p.startswith("dJ_d"))
+    upstream = next(taken, "upstream")
+
+    def named(mistake: Mistake) -> Mistake:
+        if mistake.label != "inputs_changed":
+            return mistake
+        said = mistake.explanation.replace("Your backward", f"Your {function.__name__}")
+        return replace(mistake, explanation=re.sub(r"\bupstream\b", upstream, said))
+
+    return replace(diagnosis, mistakes=[named(m) for m in diagnosis.mistakes])
 
 
 def _is_stub(error: BaseException | None, file: str) -> bool:

@@ -222,6 +222,19 @@ def test_a_right_gradient_without_decimals(exercise):
     assert main(["gradients", exercise("total", body)]) == 0
 
 
+def test_what_changes_in_place_has_the_names_of_the_exercise(exercise, capsys):
+    body = "def grad_Z(Z: S, dJ_dA: S) -> S:\n    dJ_dA[Z <= 0] = 0\n    return dJ_dA\n"
+    assert main(["gradients", exercise("relu", body)]) == 1
+    assert "Your grad_Z changes dJ_dA in place." in capsys.readouterr().out
+
+
+def test_an_exponent_that_was_not_lowered(exercise, capsys):
+    body = "def grad_A(A: S, Y: S) -> S:\n    return 2 * (A - Y) ** 2 / A.numel()\n"
+    assert main(["gradients", exercise("mse", body)]) == 1
+    out = " ".join(capsys.readouterr().out.split())
+    assert "Yours still has the exponent 2 at (A - Y) ** 2; its derivative has 1." in out
+
+
 def test_what_has_a_default_is_not_offered(exercise):
     body = "def grad_Z(Z: S, dJ_dA: S, at=0) -> S:\n    return dJ_dA * (Z > at)\n"
     assert main(["gradients", exercise("relu", body)]) == 0

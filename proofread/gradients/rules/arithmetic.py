@@ -136,7 +136,8 @@ def _pow(p, step, out, g):
         alternatives=tuple(
             Alternative(
                 "wrong_power",
-                f"the derivative of {{site}} has the exponent {number(k)}, not {number(n - 1)}",
+                f"yours {'still ' if k == n else ''}has the exponent {number(k)} at {{site}}; its "
+                f"derivative has {number(n - 1)}",
                 lambda v, _, k=k: v**k,
             )
             for k in dict.fromkeys((n, n - 2, n + 1, -n, 1 - n))
