@@ -412,7 +412,10 @@ def _judged(exercise: _Exercise) -> Result:
 
 
 def _in_their_names(diagnosis: Diagnosis, function: Callable) -> Diagnosis:
-    """Say what is changed in place by the names of the function and of its upstream gradient."""
+    """Say what is changed in place by the names of the function and of its upstream gradient.
+
+    Which output the gradient is of, the exercise has said already.
+    """
     taken = (p for p in signature_of(function).parameters if p.startswith("dJ_d"))
     upstream = next(taken, "upstream")
 
@@ -422,7 +425,8 @@ def _in_their_names(diagnosis: Diagnosis, function: Callable) -> Diagnosis:
         said = mistake.explanation.replace("Your backward", f"Your {function.__name__}")
         return replace(mistake, explanation=re.sub(r"\bupstream\b", upstream, said))
 
-    return replace(diagnosis, mistakes=[named(m) for m in diagnosis.mistakes])
+    notes = [n for n in diagnosis.notes if n.label != "last_output"]
+    return replace(diagnosis, mistakes=[named(m) for m in diagnosis.mistakes], notes=notes)
 
 
 def _is_stub(error: BaseException | None, file: str) -> bool:
@@ -473,7 +477,7 @@ def _of_a_raise(diagnosis: Diagnosis, exercise: _Exercise) -> Diagnosis:
     mistakes = [
         replace(m, hint=f"{inside}.") if m.hint == SQUARE else m for m in diagnosis.mistakes
     ]
-    return replace(diagnosis, mistakes=mistakes, where="")
+    return replace(_in_their_names(diagnosis, exercise.function), mistakes=mistakes, where="")
 
 
 def _taken(function: Callable) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from proofread.gradients.planted.factors import is_statistic
 from proofread.gradients.program import Program
 from proofread.gradients.report import Mistake
-from proofread.gradients.sentences import SENTENCES
+from proofread.gradients.sentences import ANOTHER_NAME, SENTENCES
 from proofread.gradients.values import Finding
 
 STATISTICS = {"var", "normalise", "standardise"}
@@ -47,7 +47,7 @@ def said(
         sentence = f"{finding.what[0].upper()}{finding.what[1:]}."
         if finding.what in accounts:  # the same account by another name: say what the name means
             meant = meaning.format(wrt=wrt, shape=shape)
-            sentence = f"Another name for the same: {meant[0].lower()}{meant[1:]}"
+            sentence = f"{ANOTHER_NAME}: {meant[0].lower()}{meant[1:]}"
         accounts.add(finding.what)
         hint = finding.hint or _hint(finding.label, program) or hint.format(wrt=wrt, shape=shape)
         mistakes.append(Mistake(finding.label, sentence, hint))

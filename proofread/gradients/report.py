@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from proofread.gradients.sentences import NOTES
+from proofread.gradients.sentences import ANOTHER_NAME, NOTES
 
 WIDTH = 79
 EXPRESSION = (re.compile(r"\([^()]*\)"), re.compile(r" (\*\*|[-+*/@<>]|==) "))
@@ -76,7 +76,9 @@ class Diagnosis:
             ]
         else:
             lines = [f"{red}✗ gradient with respect to {self.wrt}, shape {shape}: wrong{reset}"]
-        for k, mistake in enumerate(self.mistakes):
+        # What is only another name for the same says nothing new.
+        shown = [m for m in self.mistakes if not m.explanation.startswith(ANOTHER_NAME)]
+        for k, mistake in enumerate(shown):
             lines.append("")
             if k == 1:
                 lines += [f"{dim}The same numbers could also come from:{reset}", ""]

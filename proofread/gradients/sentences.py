@@ -5,6 +5,9 @@ from __future__ import annotations
 # The hint on a transposition that no shape betrays.
 SQUARE = "It is square, so its shape fits either way: derive one entry, or try unequal sizes."
 
+# How a second label with the account of the first begins.
+ANOTHER_NAME = "Another name for the same"
+
 # Label: (what it means, hint). {wrt} is the argument, {shape} its shape. The meaning is said
 # where a second label has the same account as the first; else the account itself is said.
 SENTENCES: dict[str, tuple[str, str]] = {

@@ -235,6 +235,28 @@ def test_an_exponent_that_was_not_lowered(exercise, capsys):
     assert "Yours still has the exponent 2 at (A - Y) ** 2; its derivative has 1." in out
 
 
+def test_what_is_only_another_name_is_not_printed(exercise, capsys):
+    body = "def grad_Z(Z: S, dJ_dA: S) -> S:\n    return dJ_dA\n"
+    assert main(["gradients", exercise("relu", body)]) == 1
+    out = capsys.readouterr().out
+    assert "Another name" not in out
+    assert "could also come from" not in out
+    main(["gradients", "--json", exercise("relu", body)])
+    (result,) = json.loads(capsys.readouterr().out)["results"]
+    assert len(result["diagnosis"]["mistakes"]) == 2
+
+
+def test_no_note_on_the_outputs_of_an_exercise(exercise, capsys):
+    body = (
+        'def grad_W(X: Float[Tensor, "N D"], A: S, Y: S) -> Float[Tensor, "D M"]:\n'
+        "    return X.T @ (A - Y)\n"
+    )
+    assert main(["gradients", exercise("network", body)]) == 1
+    out = capsys.readouterr().out
+    assert "✗ grad_W" in out
+    assert "note:" not in out
+
+
 def test_what_has_a_default_is_not_offered(exercise):
     body = "def grad_Z(Z: S, dJ_dA: S, at=0) -> S:\n    return dJ_dA * (Z > at)\n"
     assert main(["gradients", exercise("relu", body)]) == 0
