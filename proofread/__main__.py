@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 
 PARTS = ("proofread.equations.cli", "proofread.gradients.cli")
+CLOSED = 141  # what a shell gives where a program ends for a closed pipe
 
 
 def parser() -> argparse.ArgumentParser:
@@ -26,7 +28,13 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit status."""
     options = parser().parse_args(arguments)
-    return options.run(options)
+    try:
+        status = options.run(options)
+        sys.stdout.flush()
+    except BrokenPipeError:  # as in `… | head`; the interpreter would flush once more at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CLOSED
+    return status
 
 
 if __name__ == "__main__":

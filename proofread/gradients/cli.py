@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import sys
+import traceback
 from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from pathlib import Path
 from types import ModuleType
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from proofread.gradients.check import Report
 
-ALL_RIGHT, MISTAKE, UNUSABLE = 0, 1, 2
+ALL_RIGHT, MISTAKE, UNUSABLE, STOPPED = 0, 1, 2, 130
 EXERCISES = Path("exercises")
 
 
@@ -57,6 +58,8 @@ def _gradients(options: argparse.Namespace) -> int:
     except Unusable as reason:
         print(reason, file=sys.stderr)
         return UNUSABLE
+    except KeyboardInterrupt as stop:
+        return _stopped(stop, options.file)
     if options.json:
         print(json.dumps(report.as_dict(), ensure_ascii=False))
     else:
@@ -66,7 +69,8 @@ def _gradients(options: argparse.Namespace) -> int:
 
 def _progress(options: argparse.Namespace) -> int:
     if not options.folder.is_dir():
-        print(f"{options.folder} is not a folder of exercises", file=sys.stderr)
+        where = "run this in the root of the clone, or name the folder"
+        print(f"no folder {options.folder}/ here: {where}", file=sys.stderr)
         return UNUSABLE
     rows: list[tuple[str, Report | Unusable]] = []
     for file in sorted(options.folder.glob("*.py")):
@@ -77,6 +81,8 @@ def _progress(options: argparse.Namespace) -> int:
                 rows.append((file.stem, _report(file)))
         except Unusable as reason:
             rows.append((file.stem, reason))
+        except KeyboardInterrupt as stop:
+            return _stopped(stop, file)
     if options.json:
         print(json.dumps([_as_dict(*row) for row in rows], ensure_ascii=False))
     else:
@@ -84,6 +90,18 @@ def _progress(options: argparse.Namespace) -> int:
     if any(isinstance(found, Unusable) for _, found in rows):
         return UNUSABLE
     return ALL_RIGHT if all(found.ok for _, found in rows) else MISTAKE
+
+
+def _stopped(stop: KeyboardInterrupt, file: Path) -> int:
+    """Say in which line of the exercise Ctrl-C has stopped it, as in an endless loop."""
+    frames = traceback.extract_tb(stop.__traceback__)
+    frame = next((f for f in reversed(frames) if f.filename == str(file.absolute())), None)
+    if frame is None:
+        print("stopped", file=sys.stderr)
+    else:
+        where = str(file) if frame.name == "<module>" else frame.name
+        print(f"stopped in {where}, line {frame.lineno}: {frame.line}", file=sys.stderr)
+    return STOPPED
 
 
 def _prints_apart(apart: bool) -> AbstractContextManager:

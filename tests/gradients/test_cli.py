@@ -1,6 +1,7 @@
 """The command line, and the check of a module."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -545,7 +546,9 @@ def test_progress(exercise, tmp_path, capsys):
 
 def test_progress_without_exercises(tmp_path, capsys):
     assert main(["progress", str(tmp_path / "none")]) == 2
-    assert "is not a folder" in capsys.readouterr().err
+    assert capsys.readouterr().err == (
+        f"no folder {tmp_path}/none/ here: run this in the root of the clone, or name the folder\n"
+    )
 
 
 UNREAD = {
@@ -596,6 +599,37 @@ def test_snippets_are_right_and_each_has_a_stub(file, monkeypatch):
     assert report.ok, str(report)
     stub = check(cli._load(ROOT / "exercises" / file.name))
     assert stub.count("not written yet") == len(stub.results)
+
+
+ENDLESS = {
+    "a function": (
+        "def grad_Z(Z: S, dJ_dA: S) -> S:\n    endless()\n", "grad_Z, line 7: endless()"),
+    "a file": ("endless()\n", "{file}, line 6: endless()"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("command", ["gradients", "progress"])
+@pytest.mark.parametrize("case", ENDLESS)
+def test_ctrl_c(exercise, capsys, monkeypatch, case, command):
+    def endless():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("builtins.endless", endless, raising=False)
+    body, said = ENDLESS[case]
+    file = exercise("relu", body)
+    assert main([command, file if command == "gradients" else str(Path(file).parent)]) == 130
+    assert capsys.readouterr().err == f"stopped in {said.format(file=file)}\n"
+
+
+def test_a_pipe_that_closes():
+    ends = os.pipe()
+    os.close(ends[0])
+    run = subprocess.run(
+        [sys.executable, "-m", "proofread", "gradients", "exercises/relu.py"],
+        check=False, cwd=ROOT, stdout=ends[1], stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    os.close(ends[1])
+    assert (run.returncode, run.stderr) == (141, "")
 
 
 def test_as_a_command():
