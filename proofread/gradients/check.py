@@ -332,17 +332,17 @@ def _caller(
 
 def _unknown(name: str, wanted: list[str], known: list[str], output: Tensor) -> str:
     """Say that a function takes a name that nothing has, and which name is meant."""
-    upstream = f"dJ_d{known[-1] or '<output>'}"
+    upstream = [f"dJ_d{known[-1] or '<output>'}"] if output.numel() > 1 else []
     known = [n for n in known if n]
     said = f"takes {name!r}, which is no argument of the forward and no output of it"
     alike = [n for n in known if n.lower() == name.lower()]
     if alike:
         said += f": did you mean {alike[0]}?"
-    elif output.numel() > 1 and not any(n.startswith("dJ_d") for n in wanted):
-        said += f": call the upstream gradient {upstream}."
+    elif upstream and not any(n.startswith("dJ_d") for n in wanted):
+        said += f": call the upstream gradient {upstream[0]}."
     else:
         said += "."
-    return f"{said} Known here: {', '.join([*known, upstream])}"
+    return f"{said} Known here: {', '.join(known + upstream)}"
 
 
 def _of_backward(function: Callable, forward: Callable, names: list[str]) -> Iterator[_Exercise]:

@@ -195,6 +195,13 @@ def test_a_name_that_nothing_has_is_refused(exercise, capsys, case):
     assert said in " ".join(capsys.readouterr().out.split())
 
 
+def test_the_upstream_gradient_of_a_loss_is_not_asked_for(exercise, capsys):
+    body = "def grad_A(pred, Y):\n    return 2 * (pred - Y) / pred.numel()\n"
+    assert main(["gradients", exercise("mse", body)]) == 1
+    out = " ".join(capsys.readouterr().out.split())
+    assert "no output of it. Known here: A, Y, J. It takes" in out
+
+
 def test_outputs_without_a_name_go_by_their_order(exercise):
     body = (
         "def two(x: S):\n    return x.exp(), x.exp() ** 2\n\n"
