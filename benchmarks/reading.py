@@ -101,8 +101,9 @@ document$.subscribe(() => {
 def fingerprint() -> str:
     """Return a hash of what the numbers depend on."""
     digest = hashlib.sha256()
-    for name in MEASURED:
-        digest.update((ROOT / name).read_bytes())
+    scripts = [p for kind in ("*.css", "*.js") for p in sorted((ROOT / "docs/assets").glob(kind))]
+    for path in [*(ROOT / name for name in MEASURED), *scripts]:
+        digest.update(path.read_bytes())
     digest.update(repr((SLOW, SLOWER_PROCESSOR, MATHJAX, WATCH, mathml.RENDER)).encode())
     settings = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     for key in ("extra_css", "extra_javascript", "font", "features"):
