@@ -288,6 +288,27 @@ def test_every_entry_of_every_figure(browser, address, name, width):
     context.close()
 
 
+def test_a_figure_takes_the_room_that_is_kept_for_it(browser, address):
+    """Before it is laid out, the build says how high it is: nothing moves when it comes near."""
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    found = []
+    for name in ("linear", "relu", "mse"):
+        page.goto(f"{address}derivations/{name}/")
+        found += page.evaluate("""() => {
+            const rem = parseFloat(getComputedStyle(document.documentElement).fontSize);
+            return [...document.querySelectorAll("cell-figure")].map((figure) => {
+                const kept = parseFloat(figure.style.getPropertyValue("--height"));
+                figure.style.contentVisibility = "visible";
+                const { paddingTop, paddingBottom } = getComputedStyle(figure);
+                const room = figure.clientHeight - parseFloat(paddingTop) - parseFloat(paddingBottom);
+                return [kept, room / rem];
+            });
+        }""")
+    page.close()
+    assert len(found) == 6 and len({kept for kept, _ in found}) == 3
+    assert all(kept == pytest.approx(room, abs=0.15) for kept, room in found), found
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PAGES)
 def test_every_formula_beside_code_has_its_names_in_it(browser, address, name):

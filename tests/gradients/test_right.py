@@ -239,6 +239,31 @@ def test_a_gradient_of_zero_is_right_up_to_rounding(dtype):
     assert not tiny.ok
 
 
+def test_a_gradient_that_nearly_cancels_is_not_0():
+    """What is left is small beside its terms, and yet known to many digits."""
+    inputs = {"x": torch.tensor([1.0, -1 + 2**-20]), "s": torch.tensor(1.0)}
+    right, upstream = torch.tensor(2**-20), torch.ones(2)
+    for gradient, ok in ((right, True), (3 * right, False), (0 * right, False)):
+        found = diagnose(gradient, lambda x, s: x * s, inputs, wrt="s", upstream=upstream)
+        assert found.ok == ok, str(found)
+
+
+def test_large_data_leave_more_rounding():
+    """The sum of the deviations is 0; of values up to 1e9, rounding leaves more of it."""
+    torch.manual_seed(0)
+    X, c = 1e9 * torch.rand(40, 5, dtype=torch.float64), torch.tensor(0.7).double()
+
+    def deviations(X, c):
+        return c * X - (c * X).mean()
+
+    upstream = torch.ones(40, 5).double()
+    by_hand = ((X - X.mean()) * upstream).sum()
+    assert by_hand.abs() > 1e-10
+    for gradient in (by_hand, 0 * by_hand):
+        assert diagnose(gradient, deviations, {"X": X, "c": c}, wrt="c", upstream=upstream).ok
+    assert not diagnose(by_hand + 1, deviations, {"X": X, "c": c}, wrt="c", upstream=upstream).ok
+
+
 def test_softmax_with_an_equal_upstream_has_no_gradient():
     x, g = torch.randn(4, 6).double(), torch.ones(4, 6).double()
     p = x.softmax(-1)
