@@ -8,8 +8,10 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 
 import markdown
+import psutil
 import pytest
 import torch
 import torch.distributed as dist
@@ -233,6 +235,7 @@ STEPS = 150
 # Steps of 45 small micro-batches leave time to be in the middle of them.
 SLOW = {"steps": STEPS, "every": 10, "rows": 16}
 MIDDLE = 40
+LIMIT = failures.LIMIT
 
 
 @pytest.fixture(scope="module")
@@ -263,19 +266,35 @@ def test_two_machines_meet_as_the_page_says(curve_alone, tmp_path):
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     both = [subprocess.Popen(command, cwd=ROOT, env=environment) for _ in range(2)]
     try:
-        assert [machine.wait(timeout=90) for machine in both] == [0, 0]
+        assert [machine.wait(timeout=LIMIT) for machine in both] == [0, 0]
     finally:
         for machine in both:
             machine.kill()
     assert same(checkpoint, curve_alone)
 
 
+ROOT_CAUSE = "Root Cause (first observed failure):"
+
+
+def wait_for(agent, words):
+    """Read what torchrun and the processes print, until these words are in a line."""
+    for line in agent.stderr:
+        if words in line:
+            return
+    pytest.fail(f"nobody said {words!r}")
+
+
 @pytest.mark.slow
 def test_a_killed_process_ends_the_run_and_the_next_run_goes_on(curve_alone, tmp_path):
     checkpoint = tmp_path / "run.pt"
     with failures.torchrun(2, checkpoint, settings=SLOW) as agent:
+        # The neighbour sleeps until torchrun has looked; else both could be gone by then.
+        neighbour = failures.worker(agent, 0, checkpoint, MIDDLE)
+        neighbour.suspend()
         failures.worker(agent, 1, checkpoint, MIDDLE).kill()
-        _, error = agent.communicate(timeout=30)
+        wait_for(agent, "closing signal SIGTERM")
+        neighbour.send_signal(signal.SIGCONT)
+        _, error = agent.communicate(timeout=LIMIT)
     assert agent.returncode == 1
     said = failures.essence(error)
     assert any("-9" in line and "SIGKILL" in line for line in said[said.index(ROOT_CAUSE) :])
@@ -285,7 +304,25 @@ def test_a_killed_process_ends_the_run_and_the_next_run_goes_on(curve_alone, tmp
     assert same(checkpoint, curve_alone)
 
 
-ROOT_CAUSE = "Root Cause (first observed failure):"
+@pytest.mark.slow
+def test_the_killed_process_is_under_failures_where_its_neighbour_fell_too(tmp_path):
+    checkpoint = tmp_path / "run.pt"
+    with failures.torchrun(2, checkpoint, settings=SLOW) as agent:
+        both = [failures.worker(agent, rank, checkpoint, MIDDLE) for rank in range(2)]
+        # torchrun sleeps, and finds both gone when it looks again.
+        agent.send_signal(signal.SIGSTOP)
+        both[1].kill()
+        end = time.monotonic() + LIMIT
+        while any(process.status() != psutil.STATUS_ZOMBIE for process in both):
+            assert time.monotonic() < end, "the neighbour still runs"
+            time.sleep(0.05)
+        agent.send_signal(signal.SIGCONT)
+        _, error = agent.communicate(timeout=LIMIT)
+    assert agent.returncode == 1
+    said = failures.essence(error)
+    cause = said.index(ROOT_CAUSE)
+    assert any("SIGKILL" in line for line in said[said.index("Failures:") : cause])
+    assert any("rank      : 0" in line for line in said[cause:])
 
 
 @pytest.mark.slow
@@ -294,7 +331,7 @@ def test_torchrun_starts_them_again_and_the_curve_is_the_same(curve_alone, tmp_p
     once = "--max-restarts=1"
     with failures.torchrun(2, checkpoint, once, settings=SLOW, **failures.OWN_STORE) as agent:
         failures.worker(agent, 0, checkpoint, MIDDLE).kill()
-        out, error = agent.communicate(timeout=60)
+        out, error = agent.communicate(timeout=LIMIT)
     assert agent.returncode == 0, error
     assert out.count("processes: 2, first step") == 2
     assert same(checkpoint, curve_alone)
@@ -306,14 +343,10 @@ def test_patience_with_a_slow_process_ends(tmp_path):
     with failures.torchrun(2, checkpoint, settings=SLOW | {"timeout": 2}) as agent:
         slow = failures.worker(agent, 1, checkpoint, MIDDLE)
         slow.suspend()
-        for line in agent.stderr:
-            if "Timed out waiting 2000ms" in line:
-                break
-        else:
-            pytest.fail("nobody lost patience")
+        wait_for(agent, "Timed out waiting 2000ms")
         # torchrun's order to end waits for it; left asleep it would be killed in 30 s.
         slow.send_signal(signal.SIGCONT)
-        agent.communicate(timeout=60)
+        agent.communicate(timeout=LIMIT)
     assert agent.returncode == 1
 
 
