@@ -232,11 +232,11 @@ def _fits(u: Tensor, problem: Problem, tolerance: float) -> list[Finding]:
             more = ratio(rest, term, loose)
             if more is None or ratio(term, problem.right, AGAIN):
                 continue
-            # The two equal halves of a square: each is as good as the other.
-            if any(key != (i, k) and ratio(other, term, AGAIN) for key, other in terms.items()):
-                continue
             finding = _coefficient(program, i, k, 1 + more, loose, problem.sizes)
-            if finding:
+            # The two equal halves of a square: each is as good as the other. Only a node that
+            # sends its gradient on at each visit counts one of them twice.
+            halves = any(key != (i, k) and ratio(b, term, AGAIN) for key, b in terms.items())
+            if finding and (finding.label == "double_counted" or not halves):
                 found.append(finding)
     return found
 

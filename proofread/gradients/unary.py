@@ -2,7 +2,8 @@
 
 A derivative can be written in terms of the input z or, for some functions, of the output y.
 Fed the other one, it is the derivative at a wrong point. Where it is a sum by the product
-rule, `terms` are the summands. `relatives` are functions that are mistaken for this one.
+rule, `terms` are the summands. `relatives` are functions that are mistaken for this one, `slips`
+other wrong derivatives.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +23,17 @@ Function = Callable[[Tensor], Tensor]
 _ROOT = math.sqrt(2 / math.pi)
 
 
+class Slip(NamedTuple):
+    """A wrong derivative: its label, what is wrong, and the derivative itself, of the input.
+
+    In `what`, {site} is the function with its argument.
+    """
+
+    label: str
+    what: str
+    from_input: Function
+
+
 @dataclass(frozen=True)
 class Unary:
     function: Function
@@ -30,6 +43,7 @@ class Unary:
     relatives: tuple[str, ...] = ()
     wrong_powers: tuple[Function, ...] = ()
     unscaled: Function | None = None
+    slips: tuple[Slip, ...] = ()
 
 
 def _phi(z: Tensor) -> Tensor:
@@ -185,17 +199,32 @@ UNARY: dict[str, Unary] = {
         lambda z: torch.where(z.abs() < 3, z / 3 + 0.5, (z > 0).to(z)),
         relatives=("silu", "relu6"),
     ),
-    "abs": Unary(torch.abs, torch.sign, relatives=("half_square", "huber")),
+    "abs": Unary(torch.abs, torch.sign, relatives=("half_square",)),
     "half_square": Unary(lambda z: z * z / 2, lambda z: z),
-    "huber": Unary(
-        lambda z: torch.where(z.abs() < 1, z * z / 2, z.abs() - 0.5),
-        lambda z: z.clamp(-1, 1),
-        relatives=("abs", "half_square"),
-    ),
     "sin": Unary(torch.sin, torch.cos),
     "cos": Unary(torch.cos, lambda z: -torch.sin(z)),
     "erf": Unary(torch.erf, lambda z: 2 / math.sqrt(math.pi) * torch.exp(-z * z)),
-    "atan": Unary(torch.atan, lambda z: 1 / (1 + z * z)),
+    "atan": Unary(torch.atan, lambda z: 1 / (1 + z * z), relatives=("tan", "tanh")),
+    "asin": Unary(torch.asin, lambda z: (1 - z * z) ** -0.5, relatives=("acos",)),
+    "acos": Unary(torch.acos, lambda z: -((1 - z * z) ** -0.5), relatives=("asin",)),
+    "tan": Unary(
+        torch.tan,
+        lambda z: 1 + torch.tan(z) ** 2,
+        lambda y: 1 + y * y,
+        relatives=("tanh",),
+        wrong_powers=(lambda z: 1 / torch.cos(z),),
+    ),
+    "sinh": Unary(torch.sinh, torch.cosh),
+    "cosh": Unary(torch.cosh, torch.sinh),
+    "asinh": Unary(torch.asinh, lambda z: (z * z + 1) ** -0.5, relatives=("acosh",)),
+    "acosh": Unary(torch.acosh, lambda z: (z * z - 1) ** -0.5, relatives=("asinh",)),
+    "atanh": Unary(torch.atanh, lambda z: 1 / (1 - z * z), relatives=("atan",)),
+    "exp2": Unary(
+        torch.exp2, lambda z: math.log(2) * torch.exp2(z), unscaled=torch.exp2, relatives=("exp",)
+    ),
+    "erfc": Unary(
+        torch.erfc, lambda z: -2 / math.sqrt(math.pi) * torch.exp(-z * z), relatives=("erf",)
+    ),
 }
 
 

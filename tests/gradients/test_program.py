@@ -8,7 +8,7 @@ from proofread.gradients.candidates import Enumeration
 from proofread.gradients.enumeration import every_mistake
 from proofread.gradients.search import Problem
 from proofread.gradients.trace import Untraceable, trace
-from tests.gradients import fifth, fourth, layers, third  # noqa: F401 - add their layers to the others
+from tests.gradients import eighth, fifth, fourth, layers, third  # noqa: F401 - add layers to the others
 from tests.gradients.tables import upstream_for
 
 # PyTorch gives these arguments no gradient.

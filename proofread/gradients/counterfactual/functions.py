@@ -49,7 +49,8 @@ def _forward_unary(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
             COUNTERFACTUAL + 1,
             lambda z: z,
         )
-    for relative in UNARY[name].relatives:
+    spec = step.details.get("spec") or UNARY[name]
+    for relative in spec.relatives:
         yield e.instead(
             i,
             "other_variant",

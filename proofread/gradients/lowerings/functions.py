@@ -5,9 +5,16 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from proofread.gradients.lowerings.core import emit_softmax, lowers, opaque
+from proofread.gradients import families
+from proofread.gradients.lowerings.core import emit_softmax, lowers, minus, opaque, plus
 from proofread.gradients.program import Program, Ref
 from proofread.gradients.unary import UNARY
+
+FAMILIES = {
+    "elu": families.elu,
+    "celu": lambda alpha: families.elu(alpha, 1, 1 / alpha),
+    "softplus": families.softplus,
+}
 
 
 @lowers("_softmax", "_log_softmax", "_safe_softmax")
@@ -47,6 +54,7 @@ def _gelu(p, args, kwargs, result):
     "softplus",
     "leaky_relu",
     "elu",
+    "celu",
     "clamp",
     "clamp_min",
     "clamp_max",
@@ -54,6 +62,16 @@ def _gelu(p, args, kwargs, result):
     "sign",
     "mish",
     "atan",
+    "asin",
+    "acos",
+    "tan",
+    "sinh",
+    "cosh",
+    "asinh",
+    "acosh",
+    "atanh",
+    "exp2",
+    "erfc",
 )
 def _unary(p, args, kwargs, result):
     name = kwargs["name"]
@@ -79,13 +97,43 @@ def _unary(p, args, kwargs, result):
         slope = settings[0] if settings else 0.01
         where = p.emit("where", torch.where, *_leaky_parts(p, args[0], slope), called="leaky_relu")
         return p.call(where, "leaky_relu", args[0])
+    if name == "celu" and not settings:
+        name = "elu"  # the same for alpha = 1
     if name == "elu" and settings in ([], [1], [1.0]):
         settings = []
+    if settings and name in FAMILIES:
+        spec = FAMILIES[name](*settings)
+        called = "selu" if name == "elu" and len(settings) > 1 else name
+        return p.emit("unary", spec.function, args[0], called=called, spec=spec)
     if name not in UNARY or settings:
         return opaque(p, args, kwargs, result)
     return p.emit("unary", UNARY[name].function, args[0], called=name)
 
 
-def _leaky_parts(p: Program, x: Ref, slope: float) -> tuple[Ref, Ref, Ref]:
+@lowers("_prelu_kernel")
+def _prelu(p, args, kwargs, result):
+    where = p.emit("where", torch.where, *_leaky_parts(p, *args), called="prelu")
+    return p.call(where, "prelu", *args)
+
+
+@lowers("glu")
+def _glu(p, args, kwargs, result):
+    axis = args[1] if len(args) > 1 else -1
+    value, gate = (
+        p.emit("pick", lambda x, k=k: x.chunk(2, axis)[k], args[0], called="chunk")
+        for k in range(2)
+    )
+    opened = p.emit("unary", UNARY["sigmoid"].function, gate, called="sigmoid")
+    return p.call(p.emit("mul", lambda a, b: a * b, value, opened), "glu", args[0])
+
+
+@lowers("lerp")
+def _lerp(p, args, kwargs, result):
+    start, end, weight = args
+    way = p.emit("mul", lambda a, b: a * b, p.emit("sub", minus, end, start), weight)
+    return p.call(p.emit("add", plus, start, way), "lerp", *args)
+
+
+def _leaky_parts(p: Program, x: Ref, slope: Ref | float) -> tuple[Ref, Ref, Ref]:
     positive = p.call(p.emit("condition", lambda v: v > 0, x), "gt", x, 0)
     return positive, x, p.emit("mul", lambda a, b: a * b, x, slope)

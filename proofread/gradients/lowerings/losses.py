@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch.nn.functional as F
 
+from proofread.gradients import families
 from proofread.gradients.lowerings.core import (
     emit_bce,
     emit_sum,
@@ -14,7 +15,6 @@ from proofread.gradients.lowerings.core import (
     over,
 )
 from proofread.gradients.program import Program, Ref
-from proofread.gradients.unary import UNARY
 
 
 def _averaged(p: Program, losses: Ref, reduction: int) -> Ref:
@@ -54,16 +54,14 @@ def _bce(p, args, kwargs, result):
 
 @lowers("smooth_l1_loss", "huber_loss")
 def _huber(p, args, kwargs, result):
-    func = kwargs["func"]
-    rest = args[3:]
-    if rest and rest[0] != 1:
-        losses = p.emit(
-            "opaque", lambda a, b: func(a, b, 0, *rest), *args[:2], called=kwargs["name"]
-        )
-    else:
-        difference = p.emit("sub", minus, *args[:2])
-        losses = p.emit("unary", UNARY["huber"].function, difference, called="huber")
-        p.call(losses, kwargs["name"], *args[:2])
+    family = families.smooth_l1 if "smooth" in kwargs["name"] else families.huber
+    edge = args[3] if len(args) > 3 else 1
+    if edge == 0:  # smooth L1 is L1 then
+        return opaque(p, args, kwargs, result)
+    difference = p.emit("sub", minus, *args[:2])
+    spec = family(edge)
+    losses = p.emit("unary", spec.function, difference, called="huber", spec=spec)
+    p.call(losses, kwargs["name"], *args[:2])
     return _averaged(p, losses, args[2] if len(args) > 2 else 1)
 
 

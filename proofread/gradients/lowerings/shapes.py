@@ -35,6 +35,8 @@ PICKS = {
     "take_along_dim",
     "expand",
     "take",
+    "upsample_nearest1d",
+    "upsample_nearest2d",
 }
 
 

@@ -20,7 +20,7 @@ def _level(t: torch.Tensor) -> bool:
 def _unary(p, step, out, g):
     z = step.arguments[0]
     name = step.details["called"]
-    return [(z, unary_gradient(p, name, z, out, g))]
+    return [(z, unary_gradient(p, name, z, out, g, step.details.get("spec")))]
 
 
 def unary_gradient(p: Program, name: str, z: Ref, y: Ref, g: Ref, spec: Unary | None = None) -> Ref:
@@ -164,7 +164,7 @@ def unary_gradient(p: Program, name: str, z: Ref, y: Ref, g: Ref, spec: Unary | 
             0,
             Alternative(
                 "missing_scale_factor",
-                f"the factor 1/2 of {what} is left out",
+                f"the constant factor of {what} is left out",
                 lambda zz, yy: spec.unscaled(zz),
             ),
         )
@@ -190,6 +190,11 @@ def unary_gradient(p: Program, name: str, z: Ref, y: Ref, g: Ref, spec: Unary | 
                 "sign_error", f"one term of {what} has the wrong sign", lambda zz, yy: 1 + yy * yy
             ),
         ]
+    # A lost setting is likelier than a lost exponent.
+    alternatives[:0] = [
+        Alternative(slip.label, slip.what, lambda zz, yy, wrong=slip.from_input: wrong(zz))
+        for slip in spec.slips
+    ]
     for relative in spec.relatives:
         alternatives.append(
             Alternative(
