@@ -17,6 +17,7 @@ from proofread.gradients.candidates import (
     Enumeration,
 )
 from proofread.gradients.planted.reads import read_mistakes, saved_everywhere
+from proofread.gradients.planted.transposes import untransposed
 from proofread.gradients.planted.upstream import identity, stopped, upstream_mistakes
 from proofread.gradients.program import Ref, Step
 
@@ -75,6 +76,7 @@ def _single(e: Enumeration) -> Iterator[Candidate]:
         elif step.phase == "forward":
             yield from _counterfactual(e, i, step)
     yield from saved_everywhere(e)
+    yield from untransposed(e)
 
 
 def _alternatives(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:

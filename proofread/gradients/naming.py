@@ -142,7 +142,11 @@ class Names:
         call = self.p.recognised.get(i)
         if call is None:
             return []
-        fits = any(said.cost == 0 and len(said.text) <= SHORT for said in found)
+        # The clamp inside of F.normalize is nothing that its user wrote.
+        fits = any(
+            said.cost == 0 and len(said.text) <= SHORT and "clamp(norm(" not in said.text
+            for said in found
+        )
         return self._written(call.called, call.arguments, 1 if fits else -1)
 
     def _permuted(self, step: Step) -> list[_Said]:

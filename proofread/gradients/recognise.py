@@ -225,8 +225,8 @@ def _normalise_rule(x: Ref, form: Normalisation) -> TextbookRule:
             products, squares = (y * c, c * c)
             return products.sum(form.axes, keepdim=True) / squares.sum(form.axes, keepdim=True)
 
-        scale = p.emit("rstd", rstd, x, out, called="1/std")
-        p.steps[scale.i].name = "1/std"
+        scale = p.emit("rstd", rstd, x, out, called=form.scale)
+        p.steps[scale.i].name = form.scale
         return [(x, normalise_gradient(p, x, out, g, scale, form))]
 
     return rule

@@ -1,4 +1,4 @@
-"""An eighth table: functions with settings, and those that torch runs as one."""
+"""An eighth table: functions with settings, those that torch runs as one, and values that move."""
 
 import math
 
@@ -75,6 +75,50 @@ def upsampled(x):
     return F.interpolate(x, scale_factor=2)
 
 
+def running_sum(x):
+    return x.cumsum(1)
+
+
+def running_product(x):
+    return x.cumprod(1)
+
+
+def log_partition(z):
+    return torch.logsumexp(z, 1)
+
+
+def rolled(x):
+    return torch.tanh(x.roll(1, 0))
+
+
+def largest_of_window(x):
+    return F.max_pool2d(x, 2)
+
+
+def tempered(z):
+    return torch.softmax(z / 0.5, 1)
+
+
+def turned_halves(x, cos, sin):
+    a, b = x.chunk(2, -1)
+    return torch.cat([a * cos - b * sin, a * sin + b * cos], -1)
+
+
+def turned_keys(x, W, cos, sin):
+    k = x @ W
+    return torch.tanh(k * cos + half_turned(k) * sin)
+
+
+def half_turned(k):
+    a, b = k.chunk(2, -1)
+    return torch.cat([-b, a], -1)
+
+
+def turned_pairs(x, cos, sin):
+    a, b = x[..., ::2], x[..., 1::2]
+    return torch.stack([a * cos - b * sin, a * sin + b * cos], -1).flatten(-2)
+
+
 def twice_tanh(x, a):
     h = torch.tanh(x * a)
     return x * h + x * x * a + x * h
@@ -92,7 +136,22 @@ OF_ONE_MATRIX = (
     complement,
 )
 OF_TWO = (narrow_smooth_l1, narrow_huber, usual_huber)
+ANGLES = normal(5, 2)
+TURN = {"cos": torch.cos(ANGLES), "sin": torch.sin(ANGLES)}
 L.DATA |= {
+    running_sum: {"x": normal(4, 5)},
+    running_product: {"x": normal(4, 5)},
+    log_partition: {"z": normal(4, 5)},
+    rolled: {"x": normal(4, 3)},
+    largest_of_window: {"x": normal(2, 3, 4, 6)},
+    tempered: {"z": normal(4, 5)},
+    turned_halves: {"x": normal(5, 4), **TURN},
+    turned_pairs: {"x": normal(5, 4), **TURN},
+    turned_keys: {
+        "x": normal(5, 3),
+        "W": normal(3, 4),
+        **{name: angle.repeat(1, 2) for name, angle in TURN.items()},
+    },
     **{function: {"z": normal(5, 4)} for function in OF_ONE_MATRIX},
     **{function: {"pred": 2 * normal(4, 5), "target": normal(4, 5)} for function in OF_TWO},
     torch_prelu: {"z": normal(5, 4), "a": torch.tensor([0.3], dtype=L.DTYPE)},
@@ -126,6 +185,17 @@ def gate_held(i, g):
 def gate_slope_lost(i, g):
     value, gate = i["z"].chunk(2, -1)
     return torch.cat([g * torch.sigmoid(gate), g * value], -1)
+
+
+def turned_again(i, g):
+    k = i["x"] @ i["W"]
+    d = g * (1 - torch.tanh(k * i["cos"] + half_turned(k) * i["sin"]) ** 2)
+    return i["x"].T @ (d * i["cos"] + half_turned(d) * i["sin"])
+
+
+def tempered_from_plain(i, g):
+    p = torch.softmax(i["z"], 1)
+    return p * (g - (g * p).sum(1, keepdim=True)) / 0.5
 
 
 def node_at_each_visit(i, g):
@@ -180,5 +250,16 @@ WRONG = [
         2 / math.sqrt(math.pi) * g * torch.exp(-i["z"] ** 2))),
     ("overwrite_not_accumulate", upsampled, "x", lambda i, g: g[..., ::2, ::2]),
     ("extra_mean", upsampled, "x", lambda i, g: F.avg_pool2d(g, 2)),
+    ("transposed_operand", running_sum, "x", lambda i, g: g.cumsum(1)),
+    ("wrong_axis", running_sum, "x", lambda i, g: g.flip(0).cumsum(0).flip(0)),
+    ("missing_cross_terms", running_sum, "x", lambda i, g: g.sum(1, keepdim=True).expand(4, 5)),
+    ("wrong_axis", log_partition, "z", lambda i, g: g[:, None] * i["z"].softmax(0)),
+    ("transposed_operand", rolled, "x", lambda i, g: (
+        g * (1 - torch.tanh(i["x"].roll(1, 0)) ** 2)).roll(1, 0)),
+    ("other_variant", largest_of_window, "x", lambda i, g: F.interpolate(g / 4, scale_factor=2)),
+    ("derivative_at_wrong_point", tempered, "z", tempered_from_plain),
+    ("transposed_operand", turned_halves, "x", lambda i, g: turned_halves(g, i["cos"], i["sin"])),
+    ("transposed_operand", turned_pairs, "x", lambda i, g: turned_pairs(g, i["cos"], i["sin"])),
+    ("transposed_operand", turned_keys, "W", turned_again),
     ("double_counted", twice_tanh, "x", node_at_each_visit),
 ]  # fmt: skip

@@ -8,8 +8,8 @@ from proofread.gradients.candidates import Enumeration
 from proofread.gradients.enumeration import every_mistake
 from proofread.gradients.likeness import Likeness
 from proofread.gradients.pools import Ways, some_places
+from tests.gradients import eighth, sixth
 from tests.gradients import layers as L
-from tests.gradients import sixth
 from tests.gradients.test_program import CASES, problem_of
 
 DEEP = [
@@ -65,7 +65,7 @@ def test_looking_at_a_few_entries_first_recognises_the_same(forward, wrt, monkey
 
 
 def test_what_autograd_cannot_follow_is_run_to_the_end():
-    problem = problem_of(L.cumulative, "x")
+    problem = problem_of(eighth.running_product, "x")
     for tag, program in problem.programs:
         ways = Ways(program, some_places(problem.right))
         planted = every_mistake(Enumeration(program, tag, problem.sizes))

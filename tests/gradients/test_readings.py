@@ -119,3 +119,19 @@ def test_one_entry_is_said_in_the_singular():
 
     diagnosis = diagnose(backward, lambda a: a + 1, {"a": A}, wrt="a")
     assert "1 of 20 entries differs; at [2, 1]: yours 7," in " ".join(str(diagnosis).split())
+
+
+def test_the_length_of_a_vector_is_called_a_norm():
+    x = torch.randn(4, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    held = diagnose(
+        lambda i, g: g / i["x"].norm(dim=1, keepdim=True),
+        lambda x: F.normalize(x, dim=1),
+        {"x": x},
+        wrt="x",
+    )
+    said = " ".join(str(held).split())
+    assert "The path through the norm of normalize(x) is left out." in said
+    assert "there is a term along the unit vector" in said
+    # The clamp in F.normalize is open everywhere: to invert it is no likely mistake.
+    assert not {"variance", "1/std", "clamp"} & set(said.split())
+    assert "wrong_mask" not in said

@@ -37,6 +37,8 @@ def _forward_mul(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
             label = "sign_error"
         named = e.name(factor) if isinstance(factor, Ref) else e.p.number(factor)
         said = f"the factor {named} of {e.p.describe(Ref(i))}"
+        if not whole and factor != -1:
+            yield _only_read(e, i, said, lambda a, b, k=kept: (a, b)[k])
         yield e.rescaled(
             i,
             label,
@@ -73,6 +75,8 @@ def _forward_div(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
         return
     named = e.name(divisor) if isinstance(divisor, Ref) else e.p.number(divisor)
     said = f"the divisor {named} of {e.p.describe(Ref(i))}"
+    if not isinstance(divisor, Ref) or e.p[divisor].numel() == 1:
+        yield _only_read(e, i, said, lambda a, b: a.clone())
     multiplied = f"your gradient multiplies by {said}, and must divide by it"
     statistic = isinstance(divisor, Ref) and is_statistic(e.p, divisor)
     label = "wrong_power" if statistic else "wrong_scale_factor"
@@ -95,6 +99,18 @@ def _forward_div(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
 
                 candidate.changes[j] = change
         yield candidate
+
+
+def _only_read(e: Enumeration, i: int, said: str, without) -> Candidate:
+    """What comes after is computed again without the factor; the gradient still has it."""
+    return e.instead(
+        i,
+        "derivative_at_wrong_point",
+        f"{said} is left out of what your gradient is computed from",
+        COUNTERFACTUAL + 1,
+        without,
+        hint="Compute it in the backward from the same values as in the forward, or save it there.",
+    )
 
 
 def _rank_of_left_out(e: Enumeration, i: int) -> int:

@@ -23,8 +23,10 @@ def _forward_where(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
     plans = [
         ("missing_mask", f"{said} is left out", lambda c: torch.zeros_like(c)),
         ("missing_mask", f"{said} is left out", lambda c: torch.ones_like(c)),
-        ("wrong_mask", f"{said} is inverted", lambda c: ~c),
     ]
+    # A mask that is open or closed everywhere is no mask.
+    if e.p[step.arguments[0]].unique().numel() > 1:
+        plans.append(("wrong_mask", f"{said} is inverted", lambda c: ~c))
     shape = e.p.shape(step.arguments[0])
     if len(shape) >= 2 and shape[-1] == shape[-2]:
         eye = torch.eye(shape[-1], dtype=torch.bool)
@@ -67,9 +69,10 @@ def _forward_condition(e: Enumeration, i: int, step: Step) -> Iterator[Candidate
         said = f"the condition {named}"
     if e.p.values[i].dtype != torch.bool:
         return
-    yield e.instead(
-        i, "wrong_mask", f"{said} is inverted", COUNTERFACTUAL, lambda *a: ~step.function(*a)
-    )
+    if e.p.values[i].unique().numel() > 1:
+        yield e.instead(
+            i, "wrong_mask", f"{said} is inverted", COUNTERFACTUAL, lambda *a: ~step.function(*a)
+        )
     for value in (True, False):
         yield e.instead(
             i,

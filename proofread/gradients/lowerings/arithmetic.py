@@ -83,6 +83,14 @@ def _dot(p, args, kwargs, result):
     return emit_sum(p, p.emit("mul", lambda a, b: a * b, *args), (0,), False)
 
 
+@lowers("cumsum")
+def _cumsum(p, args, kwargs, result):
+    if kwargs.get("dtype") is not None or not result.dim():
+        return opaque(p, args, kwargs, result)
+    axis = args[1] % result.dim()
+    return p.emit("cumsum", lambda x: x.cumsum(axis), args[0], axis=axis, called="cumsum")
+
+
 @lowers("sum", "mean", "var", "std", "amax", "amin", "logsumexp")
 def _reduce(p, args, kwargs, result):
     x, name = args[0], kwargs["name"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -152,8 +153,21 @@ def _max_pool(p, args, kwargs, result):
     def pick(x):
         return x.flatten(lead).gather(-1, chosen.flatten(lead)).reshape(chosen.shape)
 
-    out = p.emit("pick", pick, args[0], called="max_pool", ties=_ties_of_pool(p, args, result[0]))
-    return [out, None]
+    ties = _ties_of_pool(p, args, result[0])
+    as_average = None if ties is None else _average_of(args[1:], lead)
+    return [
+        p.emit("pick", pick, args[0], called="max_pool", ties=ties, as_average=as_average),
+        None,
+    ]
+
+
+def _average_of(settings, lead: int) -> Callable[[Tensor], Tensor] | None:
+    """Return the average over the same windows; None where average pooling has no such windows."""
+    size, stride, padding, dilation = [*settings, *[None] * 3][:4]
+    if any(d != 1 for d in dilation or ()):
+        return None
+    pool = F.avg_pool3d if len(size) == 3 else F.avg_pool2d
+    return lambda x: pool(x, size, stride or None, padding or 0)
 
 
 def _ties_of_pool(p: Program, args, largest: Tensor) -> Tensor | None:

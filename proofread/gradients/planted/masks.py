@@ -59,13 +59,14 @@ def mask_mistakes(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
         yield e.instead(
             i, "missing_mask", f"the mask {here} is left out", LOCAL, lambda g, f: g * largest(f)
         )
-    yield e.instead(
-        i,
-        "wrong_mask",
-        f"the mask {here} is inverted",
-        LOCAL,
-        lambda g, f: g * (f == 0) * largest(f),
-    )
+    if e.p[factor].unique().numel() > 1:
+        yield e.instead(
+            i,
+            "wrong_mask",
+            f"the mask {here} is inverted",
+            LOCAL,
+            lambda g, f: g * (f == 0) * largest(f),
+        )
     right = e.name(factor)
     if activation:
         right = f"{e.name(e.p.steps[step.about].operands()[0])} > 0"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 
 import torch
 
@@ -245,7 +246,80 @@ def _pick(p, step, out, g):
                 shape=shape,
                 repeated=repeated,
                 called=step.details.get("called", "pick"),
+                alternatives=tuple(_other_moves(p, step, out, places)),
             ),
+        )
+    ]
+
+
+def _other_moves(p: Program, step, out: Ref, places: Callable) -> Iterator[Alternative]:
+    """Entries that are moved, but not back to where they came from."""
+    source, shape = step.arguments[0], p.shape(step.arguments[0])
+    if p.shape(out) == shape:
+        yield Alternative(
+            "transposed_operand",
+            "the entries are moved the way that {site} moves them, and must be moved back",
+            lambda g, index: g.reshape(-1)[index].reshape(shape),
+        )
+    as_average = step.details.get("as_average")
+    if as_average:
+
+        def spread_evenly(g, index):
+            with torch.enable_grad():
+                x = torch.zeros(p.shape(source), dtype=g.dtype, requires_grad=True)
+                return torch.autograd.grad(as_average(x), x, g)[0]
+
+        yield Alternative(
+            "other_variant",
+            "each gradient is shared by its whole window, as average pooling would, and {site} "
+            "gives it to the largest entry",
+            spread_evenly,
+        )
+
+
+@rule("cumsum")
+def _cumsum(p, step, out, g):
+    """An entry is part of each sum from its own on: the gradients are summed from the end."""
+    axis = step.details["axis"]
+
+    def from_the_end(g, along=axis):
+        return g.flip(along).cumsum(along).flip(along)
+
+    alternatives = [
+        Alternative(
+            "transposed_operand",
+            "the gradient is summed from the start, as {site} is, and must be summed from the end",
+            lambda g: g.cumsum(axis),
+        ),
+        Alternative(
+            "missing_cross_terms",
+            "each entry gets the gradient of its own sum only, and {site} has it in all later sums",
+            lambda g: g.clone(),
+        ),
+        Alternative(
+            "missing_path",
+            "the gradient of each entry's own sum is left out at {site}",
+            lambda g: from_the_end(g) - g,
+        ),
+        *[
+            Alternative(
+                "wrong_axis",
+                f"your gradient is summed along axis {other}, and {{site}} along axis {axis}",
+                lambda g, other=other: from_the_end(g, other),
+            )
+            for other in range(p[out].dim())
+            if other != axis
+        ],
+        Alternative(
+            "missing_cross_terms",
+            "each entry gets the sum of all gradients, and {site} has it in its own and later sums",
+            lambda g: g.sum(axis, keepdim=True).expand_as(g),
+        ),
+    ]
+    return [
+        (
+            step.arguments[0],
+            p.emit("cumsum", from_the_end, g, role="local", alternatives=tuple(alternatives)),
         )
     ]
 

@@ -79,6 +79,15 @@ class Normalisation:
     divisor: int
     eps: float
 
+    @property
+    def statistic(self) -> str:
+        """What the scale is made of, in the words of its layer: LayerNorm, RMSNorm, a unit vector."""
+        return "variance" if self.centred else "norm" if self.divisor == 1 else "mean square"
+
+    @property
+    def scale(self) -> str:
+        return {"variance": "1/std", "norm": "1/norm", "mean square": "1/rms"}[self.statistic]
+
 
 def normalise_gradient(
     p: Program, x: Ref, xhat: Ref, g: Ref, rstd: Ref, form: Normalisation
@@ -92,25 +101,34 @@ def normalise_gradient(
         average = mul(p, total(p, g, axes, True, "stat"), 1 / count, "count", count=count)
     else:
         average = mul(p, total(p, g, axes, True, "stat"), 0.0, "absent")
-    hint = "Each term of a statistic is subtracted: g - mean(g) - xhat * mean(g * xhat)."
-    if not centred:
-        hint = "The term of the mean square is subtracted: g - xhat * mean(g * xhat)."
+    statistic, scale = form.statistic, form.scale
+    inner_said = "sum" if statistic == "norm" else "mean"
+    hint = f"The term of the {statistic} is subtracted: g - xhat * {inner_said}(g * xhat)."
+    depends = ""
+    if centred:
+        hint = "Each term of a statistic is subtracted: g - mean(g) - xhat * mean(g * xhat)."
+    elif statistic == "norm":
+        depends = (
+            f"The norm depends on {p.describe(x)} as well: there is a term along the unit vector."
+        )
     alternatives = [
         Alternative(
             "norm_stats_detached",
-            "the statistics of {site} are treated as constants",
+            "the norm in {site} is treated as a constant"
+            if statistic == "norm"
+            else "the statistics of {site} are treated as constants",
             lambda g, m, t, i, a, r: g,
+            depends,
         ),
         Alternative(
             "norm_var_term_missing",
-            "the path through the variance of {site} is left out"
-            if centred
-            else "the path through the mean square of {site} is left out",
+            f"the path through the {statistic} of {{site}} is left out",
             lambda g, m, t, i, a, r: g - m,
+            depends,
         ),
         Alternative(
             "sign_error",
-            "the term of the variance has the wrong sign in the gradient of {site}",
+            f"the term of the {statistic} has the wrong sign in the gradient of {{site}}",
             lambda g, m, t, i, a, r: g - m + t,
             hint,
         ),
@@ -121,30 +139,30 @@ def normalise_gradient(
         ),
         Alternative(
             "double_counted",
-            "the term of the variance is subtracted twice in the gradient of {site}",
+            f"the term of the {statistic} is subtracted twice in the gradient of {{site}}",
             lambda g, m, t, i, a, r: g - m - 2 * t,
         ),
         Alternative(
             "missing_scale_factor",
-            "the normalised values are left out of the term of the variance in the gradient of {site}",
+            f"the normalised values are left out of the term of the {statistic} in the gradient of {{site}}",
             lambda g, m, t, i, a, r: g - m - i,
         ),
         Alternative(
             "missing_upstream",
-            "the term of the variance in the gradient of {site} is not multiplied by the upstream gradient",
+            f"the term of the {statistic} in the gradient of {{site}} is not multiplied by the upstream gradient",
             lambda g, m, t, i, a, r: g - m - a * a.square().mean(axes, keepdim=True),
         ),
         *[
             Alternative(
                 "wrong_power",
-                f"the term of the variance in the gradient of {{site}} has {_power(1 + k)} where 1/std belongs",
+                f"the term of the {statistic} in the gradient of {{site}} has {_power(1 + k, scale)} where {scale} belongs",
                 lambda g, m, t, i, a, r, k=k: g - m - t * r**k,
             )
             for k in (-2, -1, 1, 2)
         ],
         Alternative(
             "wrong_scale_factor",
-            "the term of the variance in the gradient of {site} is halved",
+            f"the term of the {statistic} in the gradient of {{site}} is halved",
             lambda g, m, t, i, a, r: g - m - t / 2,
         ),
     ]
@@ -190,8 +208,9 @@ def normalise_gradient(
         alternatives = [
             Alternative(
                 "norm_var_term_missing",
-                "the path through the mean square of {site} is left out",
+                f"the path through the {statistic} of {{site}} is left out",
                 lambda g, m, t, i, a, r: g,
+                depends,
             ),
             Alternative(
                 "other_variant",
@@ -225,27 +244,27 @@ def normalise_gradient(
             *_other_variance(form),
             Alternative(
                 "missing_scale_factor",
-                "the factor 1/std is left out in the gradient of {site}",
+                f"the factor {scale} is left out in the gradient of {{site}}",
                 lambda d, r, g, t: d,
             ),
             Alternative(
                 "wrong_power",
-                "the factor 1/std is there twice in the gradient of {site}",
+                f"the factor {scale} is there twice in the gradient of {{site}}",
                 lambda d, r, g, t: d * r * r,
             ),
             Alternative(
                 "wrong_power",
-                "the factor 1/std is there three times in the gradient of {site}",
+                f"the factor {scale} is there three times in the gradient of {{site}}",
                 lambda d, r, g, t: d * r**3,
             ),
             Alternative(
                 "wrong_power",
-                "the gradient is multiplied by std where 1/std belongs in the gradient of {site}",
+                f"the gradient is multiplied by {scale[2:]} where {scale} belongs in the gradient of {{site}}",
                 lambda d, r, g, t: d / r,
             ),
             Alternative(
                 "wrong_power",
-                "the root of 1/std stands where 1/std belongs in the gradient of {site}",
+                f"the root of {scale} stands where {scale} belongs in the gradient of {{site}}",
                 lambda d, r, g, t: d * r.sqrt(),
             ),
             Alternative(
@@ -290,8 +309,8 @@ def _other_counts(shape: tuple[int, ...], count: int) -> list[int]:
     return sorted({math.prod(c) for c in sets} - {count})
 
 
-def _power(k: int) -> str:
-    return {0: "no 1/std", -1: "std", 2: "(1/std)²", 3: "(1/std)³"}[k]
+def _power(k: int, scale: str) -> str:
+    return {0: f"no {scale}", -1: scale[2:], 2: f"({scale})²", 3: f"({scale})³"}[k]
 
 
 def other_axes(axes: tuple[int, ...], rank: int) -> list[tuple[int, ...]]:
