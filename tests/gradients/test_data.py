@@ -1,8 +1,5 @@
 """Other data keep what is special about the data given."""
 
-import statistics
-import time
-
 import torch
 import torch.nn.functional as F
 
@@ -11,8 +8,6 @@ from proofread.gradients.data import is_large, other_sizes, redraw
 from proofread.gradients.recognise import textbook_rules
 from proofread.gradients.trace import trace
 from tests.gradients import layers as L
-from tests.gradients.tables import diagnosed
-from tests.gradients.wrong import WRONG
 
 
 def test_redraws_values_of_the_same_kind():
@@ -67,12 +62,3 @@ def test_leaves_the_threads_alone():
         assert torch.get_num_threads() == before + 1
     finally:
         torch.set_num_threads(before)
-
-
-def test_a_diagnosis_is_fast():
-    times = []
-    for row in WRONG[::6]:
-        start = time.process_time()
-        diagnosed(row)
-        times.append(time.process_time() - start)
-    assert statistics.median(times) < 0.25
