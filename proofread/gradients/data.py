@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
+from enum import Enum
 from typing import Any
 
 import torch
@@ -11,6 +12,24 @@ from torch import Tensor
 
 SMALL = 4  # up to here a size stays where smaller data are drawn
 LARGEST = 100  # a larger size is drawn smaller: a mistake shows in a few rows
+
+
+class Constants(Enum):
+    """What becomes of a tensor that is 1 everywhere, as the weight of a new LayerNorm is, or 0."""
+
+    KEPT = "kept"
+    DRAWN = "drawn"
+    MASKS = "masks"  # of 0 and 1
+
+
+def is_constant(value: Tensor) -> bool:
+    """Tell a tensor that hides what it does: 0 or 1 everywhere, or an identity matrix."""
+    if not value.is_floating_point() or not value.numel():
+        return False
+    if (value == 0).all() or (value == 1).all():
+        return True
+    square = value.dim() == 2 and value.shape[0] == value.shape[1]
+    return square and torch.equal(value, torch.eye(len(value)).to(value))
 
 
 def is_large(inputs: Mapping[str, Any]) -> bool:
@@ -27,6 +46,7 @@ def redraw(
     seed: int,
     sizes: Mapping[int, int] | None = None,
     dtype: torch.dtype | None = None,
+    constants: Constants = Constants.KEPT,
 ) -> dict[str, Any]:
     """Draw inputs like the given ones; `sizes` maps an axis size to its new size.
 
@@ -35,10 +55,26 @@ def redraw(
     """
     generator = torch.Generator().manual_seed(seed)
     sizes = sizes or {}
+
+    def drawn(value: Tensor) -> Tensor:
+        if constants is not Constants.KEPT and is_constant(value):
+            return _no_constant(value, generator, constants)
+        return _like(value, generator, sizes)
+
     return {
-        name: _cast(_like(value, generator, sizes), dtype) if isinstance(value, Tensor) else value
+        name: _cast(drawn(value), dtype) if isinstance(value, Tensor) else value
         for name, value in inputs.items()
     }
+
+
+def _no_constant(value: Tensor, generator: torch.Generator, constants: Constants) -> Tensor:
+    if constants is Constants.MASKS:
+        return (torch.arange(value.numel()) % 2 == 1).reshape(value.shape).to(value)
+    if value.min() >= 0 and value.any():
+        drawn = torch.rand(value.shape, generator=generator, dtype=torch.float64) + 0.5
+    else:
+        drawn = torch.randn(value.shape, generator=generator, dtype=torch.float64)
+    return drawn.to(value.dtype)
 
 
 def _cast(value: Tensor, dtype: torch.dtype | None) -> Tensor:

@@ -17,6 +17,7 @@ from proofread.gradients.readings import said
 from proofread.gradients.report import Diagnosis, Note, locate, note
 from proofread.gradients.search import explain
 from proofread.gradients.values import Finding, be
+from proofread.signatures import brief
 
 NEARLY = 0.01  # a relative error that is too small for most mistakes
 
@@ -93,6 +94,8 @@ def _undisturbed() -> Iterator[None]:
 
 
 def _judge(case: intake.Case, trial: experiments.Trial) -> _Verdict:
+    if not trial.yours.isfinite().all() and case.is_finite_in_its_dtype():
+        return _Verdict(_plain_trouble(trial), [], trial)  # float64 would hide an overflow
     trial = experiments.in_float64(case, trial)
     if trial.agrees:
         return _confirm(case, trial)
@@ -109,7 +112,8 @@ def _judge(case: intake.Case, trial: experiments.Trial) -> _Verdict:
     changed = _changed(trial)
     findings = experiments.repeated(case, trial)
     if not findings:
-        findings = experiments.explained(case, trial)
+        findings, broken = _searched(experiments.explained, case, trial)
+        notes += broken
     if not findings and changed:
         return _Verdict(changed, notes, trial)
     if not findings:
@@ -117,6 +121,14 @@ def _judge(case: intake.Case, trial: experiments.Trial) -> _Verdict:
     if not findings:
         findings = [_unexplained(trial, case.wrt)]
     return _Verdict([*findings, *changed], notes, trial)
+
+
+def _searched(search: Callable[..., list[Finding]], *arguments) -> tuple[list[Finding], list[Note]]:
+    """Search for a name; the verdict stands without one, and an unforeseen forward takes none away."""
+    try:
+        return search(*arguments), []
+    except Exception as error:  # noqa: BLE001
+        return [], [note("search_failed", brief(error))]
 
 
 def _unexplained(trial: experiments.Trial, wrt: str) -> Finding:
@@ -177,9 +189,11 @@ def _confirm(case: intake.Case, trial: experiments.Trial) -> _Verdict:
         return _Verdict([*repeated, *changed], [], trial)
     found = experiments.counterexample(case)
     if found is None or kinks.tie(found[0]):
-        return _Verdict([], [], trial)
+        return _Verdict([], _numbers_that_hide(case), trial)
     other, resized = found
-    findings = _plain_trouble(other) or explain(other.yours, other.problem, other.tolerance)
+    findings = _plain_trouble(other)
+    if not findings:
+        findings, _ = _searched(explain, other.yours, other.problem, other.tolerance)
     if resized:  # a mean of one row is that row: on the data given, nothing is wrong
         return _Verdict([], [note("other_sizes", _said_of_sizes(case, other, findings))], trial)
     if findings:
@@ -188,6 +202,23 @@ def _confirm(case: intake.Case, trial: experiments.Trial) -> _Verdict:
     error = relative_error(other.yours, other.right)
     label = "holds_data" if error > NEARLY else "nearly"
     return _Verdict([], [note(label, f"{error:.1g}")], trial)
+
+
+def _numbers_that_hide(case: intake.Case) -> list[Note]:
+    """Note where another setting than 0 or 1 shows a mistake: the code may be for that one only."""
+    found = experiments.with_other_numbers(case)
+    if found is None or kinks.tie(found[0]):
+        return []
+    other, names = found
+    findings, _ = _searched(explain, other.yours, other.problem, other.tolerance)
+    if not findings:
+        return []
+    given, there = (
+        " and ".join(f"{name} = {inputs[name]:g}" for name in names)
+        for inputs in (case.inputs, other.inputs)
+    )
+    what = f"with {there} it differs: {findings[0].label}, {findings[0].what}"
+    return [note("other_numbers", f"with {given}; {what}")]
 
 
 def _said_of_sizes(case: intake.Case, other: experiments.Trial, findings: list[Finding]) -> str:

@@ -13,7 +13,15 @@ from torch import Tensor
 
 from proofread.gradients.autograd import size_of_terms
 from proofread.gradients.compare import ratio, relative_error, rounding_of, same
-from proofread.gradients.data import entries, is_large, other_sizes, redraw, smaller_sizes
+from proofread.gradients.data import (
+    Constants,
+    entries,
+    is_constant,
+    is_large,
+    other_sizes,
+    redraw,
+    smaller_sizes,
+)
 from proofread.gradients.search import Problem, explanations, ordered
 from proofread.gradients.values import Finding
 
@@ -23,6 +31,7 @@ if TYPE_CHECKING:
 DRAWS = 2
 LOOSE = 2e-3  # an eps left out, or a constant with few digits, besides the mistake
 MANY = 20_000  # entries; of so large data a smaller draw is searched first
+OTHER_NUMBER = 0.7  # for a setting of 0 or 1, which hides what it multiplies
 VAGUE = 40  # from this rank on an explanation says little more than "wrong"
 
 
@@ -78,14 +87,17 @@ def draw_upstream(case: Case, output: Tensor, seed: int) -> Tensor:
 
 
 def fresh(
-    case: Case, seed: int, resizings: Iterable[Mapping[int, int]] | None = None
+    case: Case,
+    seed: int,
+    resizings: Iterable[Mapping[int, int]] | None = None,
+    constants: Constants = Constants.KEPT,
 ) -> Iterator[Trial]:
     """Yield trials on other data: other values, and those of the other sizes that the code takes."""
     large = is_large(case.inputs)
     choices = resizings or (other_sizes(case.inputs) if large else ({},))
     # In float64 no rounding can be taken for a mistake; but not every code takes it.
     for sizes, dtype in itertools.product(choices, (torch.float64, None)):
-        inputs = redraw(case.inputs, seed, sizes, dtype)
+        inputs = redraw(case.inputs, seed, sizes, dtype, constants)
         if large and is_large(inputs):
             continue
         try:
@@ -219,7 +231,23 @@ def counterexample(case: Case) -> tuple[Trial, bool] | None:
         trial = next(fresh(case, seed, other_sizes(case.inputs) if resize else None), None)
         if trial is not None and not trial.agrees:
             return trial, resize
+    if any(isinstance(v, Tensor) and is_constant(v) for v in case.inputs.values()):
+        trial = next(fresh(case, 0, constants=Constants.DRAWN), None)
+        masked = next(fresh(case, 0, constants=Constants.MASKS), None)
+        # A mask that blocks nothing is constant too: then only masks need to be right.
+        if trial is not None and not trial.agrees and not (masked and masked.agrees):
+            return trial, False
     return None
+
+
+def with_other_numbers(case: Case) -> tuple[Trial, list[str]] | None:
+    """Return a trial in which numbers that were 0 or 1 are not, if the backward is wrong there."""
+    names = [k for k, v in case.inputs.items() if isinstance(v, float) and v in (0.0, 1.0)]
+    if not names or not case.is_function:
+        return None
+    other = replace(case, inputs=case.inputs | {name: OTHER_NUMBER for name in names})
+    trial = next(fresh(other, 0), None)
+    return (trial, names) if trial is not None and not trial.agrees else None
 
 
 def beside_the_kink(case: Case, trial: Trial) -> Trial | None:

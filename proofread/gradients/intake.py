@@ -87,6 +87,10 @@ class Case:
     def _right(self, inputs: dict[str, Any], upstream: Tensor) -> Tensor:
         return right_gradient(self.seeded(self.forward), inputs, self.wrt, upstream)
 
+    def is_finite_in_its_dtype(self) -> bool:
+        """Tell whether autograd's gradient overflows nowhere, in the dtype of the data."""
+        return bool(self._right(self.inputs, self.upstream).isfinite().all())
+
     def run_backward(
         self, inputs: dict[str, Any], upstream: Tensor
     ) -> tuple[Tensor, tuple[str, ...]]:

@@ -196,7 +196,7 @@ class Names:
                 if "..." not in (a.text, b.text)
             )
         # A number among the arguments of a function is an axis or a setting.
-        parts = [self._part(a) for a in _flat(arguments) if not isinstance(a, int | float)]
+        parts = [self._part(a) for a in _flat(arguments) if hasattr(a, "i")]
         if called in PARTS and parts:
             index = parts[1][0].text if len(parts) == 2 and parts[1] else "..."
             return _short(_Said(a.cost + cost, f"{a.inside(ATOM)}[{index}]") for a in parts[0])

@@ -161,7 +161,7 @@ class Program:
         """Run with some steps changed; None where the changed values do not fit together."""
         try:
             return self.run(changes)
-        except (RuntimeError, IndexError, ValueError, TypeError):
+        except (RuntimeError, IndexError, ValueError, TypeError, ArithmeticError):
             return None
 
     def dependents(self, sources: int) -> int:

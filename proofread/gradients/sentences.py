@@ -178,8 +178,10 @@ NOTES = {
     "nearly": "It is right on the data given. On other values it is off by {what} of the largest "
     "entry.",
     "other_sizes": "It is right on the data given. At other sizes it differs: {what}.",
+    "other_numbers": "It is right {what}.",
     "other_values": "On the data given it is right, by coincidence. What is said here was found on "
     "other values of the same shapes.",
     "last_output": "The forward returns {what} outputs: this is about the gradient of the last.",
+    "search_failed": "The search for a name broke off ({what}); that the gradient is wrong stands.",
     "upstream_ones": "No upstream gradient was given, so it is taken to be all ones.",
 }

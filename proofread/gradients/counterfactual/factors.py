@@ -27,6 +27,8 @@ def _forward_mul(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
         other = step.arguments[1 - position]
         if not isinstance(other, Ref) or (isinstance(factor, Ref) and e.active >> factor.i & 1):
             continue
+        if not isinstance(factor, Ref) and factor == 0:
+            continue  # what is multiplied by 0 has no gradient to lose
         whole = isinstance(factor, Ref) and e.p[factor].numel() > 1
         if whole and not e.active >> other.i & 1 and e.p.shape(factor) == e.p.shape(other):
             continue  # a swap of what the backward reads

@@ -62,10 +62,11 @@ def _path_label(e: Enumeration, forked: int, lost: Ref, kept: Ref) -> tuple[str,
 def through_said(p: Program, part: Ref) -> str:
     """Name the first value on a path that is more than a view of the one before."""
     i = p.steps[part.i].about
-    while p.steps[i].kind in ("view", "expand", "cast"):
-        i = next(
-            (j for j in range(i + 1, p.output.i + 1) if Ref(i) in p.steps[j].operands()), p.output.i
-        )
+    for j in range(i + 1, p.output.i + 1):
+        if p.steps[i].kind not in ("view", "expand", "cast"):
+            break
+        if Ref(i) in p.steps[j].operands():
+            i = j
     return p.describe(Ref(i))
 
 

@@ -1,0 +1,101 @@
+"""What the data given hide: ones, zeros, identities, an overflow that float64 does not have."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from proofread import diagnose
+from proofread.gradients import experiments
+from tests.gradients.layers import normal
+from tests.gradients.tables import labels
+
+X, ONES, ZEROS = normal(5, 6), torch.ones(6).double(), torch.zeros(6).double()
+
+
+def layer_norm(x, gamma, beta):
+    return F.layer_norm(x, (6,), gamma, beta)
+
+
+def through_statistics(i, g):
+    x = i["x"]
+    c = x - x.mean(1, keepdim=True)
+    scale = torch.rsqrt((c * c).mean(1, keepdim=True) + 1e-5)
+    xhat = c * scale
+    return scale * (g - g.mean(1, keepdim=True) - xhat * (g * xhat).mean(1, keepdim=True))
+
+
+NEW = {"x": X, "gamma": ONES, "beta": ZEROS}
+HIDDEN = {
+    "a new LayerNorm": (layer_norm, NEW, through_statistics, "missing_scale_factor"),
+    "an identity": (lambda x, w: x @ w, {"x": X, "w": torch.eye(6).double()},
+                    lambda i, g: g @ i["w"], "transposed_operand"),
+    "a mask that blocks nothing": (lambda x, mask: x * mask, {"x": X, "mask": torch.ones(5, 6)},
+                                   lambda i, g: g, "missing_local_derivative"),
+    "no bias yet": (lambda x, b: torch.tanh(x + b), {"x": X, "b": ZEROS},
+                    lambda i, g: g * (1 - torch.tanh(i["x"]) ** 2), "wrong_operand"),
+    "a temperature of 1": (lambda x, tau: x / tau, {"x": X, "tau": torch.tensor(1.0)},
+                           lambda i, g: g, "missing_scale_factor"),
+    "an input of zeros": (torch.sin, {"x": torch.zeros(3, 4)},
+                          lambda i, g: g, "missing_local_derivative"),
+}  # fmt: skip
+RIGHT = {
+    "a new LayerNorm": (layer_norm, NEW, lambda i, g: through_statistics(i, g * i["gamma"])),
+    "a mask that blocks nothing": (lambda x, mask: x * mask, {"x": X, "mask": torch.ones(5, 6)},
+                                   lambda i, g: g * (i["mask"] > 0)),
+    "a ReLU of zeros": (lambda x: x.relu(), {"x": torch.zeros(3, 4)}, lambda i, g: g * (i["x"] > 0)),
+    "a temperature of 1": (lambda x, tau: x / tau, {"x": X, "tau": 1.0},
+                           lambda i, g: g / i["tau"]),
+}  # fmt: skip
+
+
+def judged(forward, inputs, backward):
+    return diagnose(backward, lambda **given: forward(*given.values()), inputs, wrt="x")
+
+
+@pytest.mark.parametrize("case", HIDDEN)
+def test_what_ones_and_zeros_hide_is_found(case):
+    *given, label = HIDDEN[case]
+    diagnosis = judged(*given)
+    assert labels(diagnosis)[0] == label
+    assert [n.label for n in diagnosis.notes] == ["other_values"]
+
+
+@pytest.mark.parametrize("case", RIGHT)
+def test_what_is_right_with_ones_and_zeros_stays_right(case):
+    diagnosis = judged(*RIGHT[case])
+    assert diagnosis.ok and not diagnosis.notes, str(diagnosis)
+
+
+def test_a_number_that_hides_is_noted():
+    diagnosis = judged(lambda x, tau: x / tau, {"x": X, "tau": 1.0}, lambda i, g: g)
+    assert diagnosis.ok
+    assert [n.label for n in diagnosis.notes] == ["other_numbers"]
+    said = " ".join(str(diagnosis).split())
+    assert "right with tau = 1; with tau = 0.7 it differs: missing_scale_factor" in said
+
+
+OVERFLOWS = {
+    "softplus": (F.softplus, torch.tensor([-3.0, 0.5, 120.0]),
+                 lambda i, g: g * i["x"].exp() / (1 + i["x"].exp())),
+    "exp": (lambda x: torch.sigmoid(x) ** 2, torch.tensor([-100.0, 0.5]),
+            lambda i, g: 2 * g * torch.exp(-i["x"]) / (1 + torch.exp(-i["x"])) ** 3),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", OVERFLOWS)
+def test_an_overflow_in_the_dtype_of_the_data_is_seen(case):
+    forward, x, backward = OVERFLOWS[case]
+    assert labels(judged(forward, {"x": x}, backward)) == ["not_finite"]
+    # In float64 there is none, and the formula is right.
+    assert judged(forward, {"x": x.double()}, backward).ok
+
+
+def test_where_the_search_breaks_off_the_verdict_stands(monkeypatch):
+    def broken(*arguments):
+        raise KeyError("unforeseen")
+
+    monkeypatch.setattr(experiments, "explained", broken)
+    diagnosis = judged(lambda x: x * x, {"x": X}, lambda i, g: g * i["x"])
+    assert labels(diagnosis) == ["unexplained"]
+    assert [n.label for n in diagnosis.notes] == ["search_failed"]
+    assert "KeyError" in str(diagnosis)
