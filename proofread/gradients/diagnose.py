@@ -19,6 +19,7 @@ from proofread.gradients.search import explain
 from proofread.gradients.values import Finding, be
 from proofread.signatures import brief
 
+NOTHING = 1e-12  # where upstream is 1, a gradient below this is left over by rounding
 NEARLY = 0.01  # a relative error that is too small for most mistakes
 
 
@@ -66,7 +67,13 @@ def diagnose(
     program = trial.problem.traced if verdict.findings else None
     mistakes = said(verdict.findings, program, wrt, tuple(right.shape))
     where = locate(trial.yours, right, trial.tolerance, wrt) if mistakes else ""
-    cancelled = [note("cancels")] if trial.cancels else []
+    notes = [*case.notes, *verdict.notes]
+    if trial.cancels:
+        notes.append(note("cancels"))
+    if case.random and mistakes:
+        notes.append(note("random_forward"))
+    if any(n.label == "upstream_ones" for n in notes) and right.abs().max() < NOTHING:
+        notes.append(note("upstream_shows_nothing"))
     return Diagnosis(
         ok=not mistakes,
         wrt=wrt,
@@ -74,7 +81,7 @@ def diagnose(
         error=trial.error,
         gradient=right.to(case.dtype),
         yours=trial.yours,
-        notes=[*case.notes, *verdict.notes, *cancelled],
+        notes=notes,
         where=where,
     )
 

@@ -176,6 +176,8 @@ def case_of(backward: Any, forward: Any, inputs: Any, wrt: str, upstream: Any) -
     else:
         upstream = torch.ones_like(output)
         notes.append(note("upstream_ones"))
+    if not random:
+        notes += _notes_on_own_backwards(forward, inputs, wrt, upstream)
     fixed = output.numel() == 1 and bool((upstream == 1).all())
     return Case(
         backward=backward,
@@ -189,6 +191,48 @@ def case_of(backward: Any, forward: Any, inputs: Any, wrt: str, upstream: Any) -
         random=random,
         notes=notes,
     )
+
+
+def _notes_on_own_backwards(forward, inputs, wrt: str, upstream: Tensor) -> list[Note]:
+    own = sorted(_own_backwards(_run(forward, inputs, wrt, inputs[wrt].clone())))
+    if own and not _agrees_with_differences(forward, inputs, wrt, upstream):
+        return [note("own_backward", " and ".join(own))]
+    return []
+
+
+def _run(forward: Callable, inputs: dict[str, Any], wrt: str, value: Tensor) -> Tensor:
+    given = {k: v.clone() if isinstance(v, Tensor) else v for k, v in inputs.items()}
+    with torch.random.fork_rng(devices=[]), torch.enable_grad():
+        return _last(forward(**{**given, wrt: value.requires_grad_()}))
+
+
+def _own_backwards(output: Tensor) -> set[str]:
+    """Return the names of the `torch.autograd.Function`s in the graph of an output."""
+    found, seen, stack = set(), set(), [output.grad_fn]
+    while stack:
+        node = stack.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if isinstance(node, torch.autograd.function.BackwardCFunction):
+            found.add(node.name().removesuffix("Backward"))
+        stack += [following for following, _ in node.next_functions]
+    return found
+
+
+def _agrees_with_differences(forward, inputs, wrt: str, upstream: Tensor) -> bool:
+    """Compare autograd's gradient with a difference quotient, along one random direction."""
+    wide = {k: _wide(v) for k, v in inputs.items()}
+    x, generator = wide[wrt], torch.Generator().manual_seed(5)
+    direction = torch.randn(x.shape, generator=generator, dtype=torch.float64)
+    step = 1e-6 * float(x.abs().max().clamp_min(1))
+    try:
+        right = right_gradient(forward, wide, wrt, upstream)
+        up, down = (_run(forward, wide, wrt, x + sign * step * direction) for sign in (1, -1))
+    except Exception:  # noqa: BLE001 - a forward that insists on its dtype
+        return True
+    slope = float(((up - down).detach() * upstream).sum()) / (2 * step)
+    return abs(slope - float((right * direction).sum())) <= 1e-4 * max(abs(slope), 1e-3)
 
 
 def _checked_inputs(inputs: Mapping[str, Any], wrt: str) -> dict[str, Any]:

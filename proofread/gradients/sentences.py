@@ -184,4 +184,10 @@ NOTES = {
     "last_output": "The forward returns {what} outputs: this is about the gradient of the last.",
     "search_failed": "The search for a name broke off ({what}); that the gradient is wrong stands.",
     "upstream_ones": "No upstream gradient was given, so it is taken to be all ones.",
+    "upstream_shows_nothing": "With an upstream gradient of ones the right gradient is 0 everywhere, "
+    "which tells little: pass one with other values as upstream.",
+    "random_forward": "The forward draws random numbers. Your backward starts from the same state of "
+    "the generator: it must draw the same ones, in the same order, or take them as an input.",
+    "own_backward": "The forward has a backward of its own ({what}). It is taken as right, but finite "
+    "differences of the forward give another gradient.",
 }

@@ -166,7 +166,8 @@ def inside_of_a_function(forward):
 def test_the_verdict_is_right_and_the_search_ends(name, around):
     plain = around(FORWARDS[name])
 
-    forward = lambda x: plain(x)
+    def forward(x):
+        return plain(x)
 
     def right(i, g):
         return by_autograd(forward, i, "x", g)

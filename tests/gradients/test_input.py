@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from proofread import diagnose
 from tests.gradients import layers as L
@@ -210,3 +211,53 @@ def test_broadcast_to_a_square():
     )
     assert diagnosis.mistakes[0].label == "wrong_shape"
     assert "broadcast to (5, 5)" in diagnosis.mistakes[0].explanation
+
+
+class Opposite(torch.autograd.Function):
+    """A ReLU whose backward has the mask of the other side."""
+
+    @staticmethod
+    def forward(ctx, z):
+        ctx.save_for_backward(z)
+        return z.clamp_min(0)
+
+    @staticmethod
+    def backward(ctx, g):
+        (z,) = ctx.saved_tensors
+        return g * (z < 0)
+
+
+class Relu(Opposite):
+    @staticmethod
+    def backward(ctx, g):
+        (z,) = ctx.saved_tensors
+        return g * (z > 0)
+
+
+@pytest.mark.parametrize(("function", "notes"), [(Opposite, ["own_backward"]), (Relu, [])])
+def test_a_backward_of_the_forwards_own_is_held_against_differences(function, notes):
+    diagnosis = diagnose(
+        lambda i, g: g * (i["z"] > 0),
+        lambda z: 2 * function.apply(z),
+        {"z": L.normal(4, 5)},
+        wrt="z",
+    )
+    assert [n.label for n in diagnosis.notes] == notes
+    assert all("(Opposite)" in n.text for n in diagnosis.notes)
+
+
+def test_a_gradient_that_ones_make_0_shows_little():
+    forwards = (lambda z: z.softmax(1), lambda z: F.layer_norm(z, (5,)))
+    for forward in forwards:
+        diagnosis = diagnose(torch.zeros(4, 5).double(), forward, {"z": L.normal(4, 5)}, wrt="z")
+        assert "upstream_shows_nothing" in [n.label for n in diagnosis.notes]
+
+
+def test_a_mask_drawn_anew_is_explained():
+    diagnosis = diagnose(lambda i, g: g, lambda z: F.dropout(z), {"z": L.normal(4, 5)}, wrt="z")
+    assert [n.label for n in diagnosis.notes] == ["random_forward"]
+    same = diagnose(
+        lambda i, g: g * F.dropout(torch.ones_like(g)), F.dropout, {"input": L.normal(4, 5)},
+        wrt="input",
+    )  # fmt: skip
+    assert same.ok and not same.notes
