@@ -16,7 +16,7 @@ from proofread.gradients.candidates import (
     Candidate,
     Enumeration,
 )
-from proofread.gradients.planted.reads import read_mistakes, saved_everywhere
+from proofread.gradients.planted.reads import chained_reads, read_mistakes, saved_everywhere
 from proofread.gradients.planted.transposes import untransposed
 from proofread.gradients.planted.upstream import identity, stopped, upstream_mistakes
 from proofread.gradients.program import Ref, Step
@@ -30,7 +30,9 @@ def every_mistake(e: Enumeration) -> Iterator[Candidate]:
         if candidate.sort and len(candidate.changes) == 1:
             (i,) = candidate.changes
             step = e.p.steps[i]
-            kind = (step.phase, step.kind, step.role, step.details.get("called"))
+            # Where states and weights both fork, a lost state is no lost weight.
+            shape = e.p.shape(Ref(i)) if step.role == "fork" else None
+            kind = (step.phase, step.kind, step.role, step.details.get("called"), shape)
             alike.setdefault((candidate.sort, kind), []).append(candidate)
     for candidates in alike.values():
         if len({c.key[1] for c in candidates}) == len(candidates) > 1:
@@ -76,6 +78,7 @@ def _single(e: Enumeration) -> Iterator[Candidate]:
         elif step.phase == "forward":
             yield from _counterfactual(e, i, step)
     yield from saved_everywhere(e)
+    yield from chained_reads(e)
     yield from untransposed(e)
 
 

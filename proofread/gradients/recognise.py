@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from proofread.gradients import families
 from proofread.gradients.likeness import Likeness
 from proofread.gradients.program import Program, Ref
 from proofread.gradients.rules.core import RULES, mul
@@ -97,6 +98,10 @@ def _elementwise(p: Program, x: Ref, y: Ref) -> TextbookRule | None:
         if _same(UNARY[name].function(a), b):
             p.recognise(y, name, x)
             return lambda p, out, g, name=name: [(x, unary_gradient(p, name, x, out, g))]
+    if alpha := _alpha_of_elu(a, b):
+        p.recognise(y, "elu", x)
+        spec = families.elu(alpha)
+        return lambda p, out, g: [(x, unary_gradient(p, "elu", x, out, g, spec))]
     positive = a > 0
     slopes = b[~positive] / a[~positive]
     if positive.any() and _same(a[positive], b[positive]) and slopes.numel() > 1:
@@ -107,6 +112,15 @@ def _elementwise(p: Program, x: Ref, y: Ref) -> TextbookRule | None:
                 p.recognise(y, "leaky_relu", x)
             return lambda p, out, g: [(x, unary_gradient(p, "leaky_relu", x, out, g, spec))]
     return None
+
+
+def _alpha_of_elu(a: Tensor, b: Tensor) -> float:
+    """Return alpha where b is a where it is positive, and alpha * (exp(a) - 1) elsewhere; else 0."""
+    below = a < 0
+    if below.sum() < 2 or not _same(a[~below], b[~below]):
+        return 0.0
+    alpha = float(b[below][0] / torch.expm1(a[below][0]))
+    return alpha if _same(alpha * torch.expm1(a[below]), b[below]) else 0.0
 
 
 def _normalised(p: Program, look: Likeness, x: Ref, y: Ref) -> TextbookRule | None:
@@ -121,7 +135,10 @@ def _normalised(p: Program, look: Likeness, x: Ref, y: Ref) -> TextbookRule | No
     parts = p.steps[y.i].operands()
     for i, step in enumerate(p.steps[: y.i]):
         gamma = p.values[i]
-        if step.kind != "leaf" or i in (x.i, p.wrt.i) or not p.is_float(Ref(i)):
+        source = i
+        while p.steps[source].kind == "view":
+            source = p.steps[source].operands()[0].i
+        if p.steps[source].kind != "leaf" or source in (x.i, p.wrt.i) or not p.is_float(Ref(i)):
             continue
         if (
             not 1 < gamma.numel() < p[y].numel()

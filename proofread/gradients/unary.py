@@ -63,6 +63,16 @@ def _gelu_tanh_slope(z: Tensor) -> Tensor:
     return z / 2 * (1 - t * t) * _ROOT * (1 + 3 * 0.044715 * z * z)
 
 
+def _inner_slope(of_inside: Function) -> Function:
+    """The derivative of GELU's tanh approximation with another derivative inside of the tanh."""
+
+    def slope(z: Tensor) -> Tensor:
+        t = _tanh_argument(z)
+        return (1 + t) / 2 + z / 2 * (1 - t * t) * _ROOT * of_inside(z)
+
+    return slope
+
+
 def _sigmoid_slope(z: Tensor) -> Tensor:
     s = torch.sigmoid(z)
     return s * (1 - s)
@@ -150,12 +160,55 @@ UNARY: dict[str, Unary] = {
         lambda z: _cdf(z) + z * _phi(z),
         terms=(_cdf, lambda z: z * _phi(z)),
         relatives=("gelu_tanh", "quick_gelu", "silu", "relu"),
+        slips=(
+            Slip(
+                "missing_scale_factor",
+                "the factor 1 / sqrt(2 pi) of the normal density is left out of {site}'s derivative",
+                lambda z: _cdf(z) + z * torch.exp(-z * z / 2),
+            ),
+            Slip(
+                "missing_scale_factor",
+                "the factor 1/2 in the exponent of the normal density is left out of {site}'s "
+                "derivative",
+                lambda z: _cdf(z) + z * torch.exp(-z * z) / math.sqrt(2 * math.pi),
+            ),
+        ),
     ),
     "gelu_tanh": Unary(
         lambda z: F.gelu(z, approximate="tanh"),
         lambda z: (1 + _tanh_argument(z)) / 2 + _gelu_tanh_slope(z),
         terms=(lambda z: (1 + _tanh_argument(z)) / 2, _gelu_tanh_slope),
         relatives=("gelu", "quick_gelu", "silu", "relu"),
+        slips=(
+            Slip(
+                "missing_scale_factor",
+                "the factor 3 of the derivative of x³ is left out inside of {site}",
+                _inner_slope(lambda z: 1 + 0.044715 * z * z),
+            ),
+            Slip(
+                "missing_local_derivative",
+                "the derivative of what the tanh of {site} is taken of is left out",
+                _inner_slope(lambda z: torch.full_like(z, 1 / _ROOT)),
+            ),
+            Slip(
+                "missing_product_term",
+                "the derivative of x³ is left out inside of {site}",
+                _inner_slope(torch.ones_like),
+            ),
+            Slip(
+                "missing_scale_factor",
+                "the factor sqrt(2/pi) is left out of the derivative inside of {site}",
+                _inner_slope(lambda z: (1 + 3 * 0.044715 * z * z) / _ROOT),
+            ),
+            Slip(
+                "wrong_power",
+                "the tanh of {site} is not squared in 1 - tanh²",
+                lambda z: (
+                    (1 + _tanh_argument(z)) / 2
+                    + z / 2 * (1 - _tanh_argument(z)) * _ROOT * (1 + 3 * 0.044715 * z * z)
+                ),
+            ),
+        ),
     ),
     "mish": Unary(
         F.mish,

@@ -119,6 +119,49 @@ def turned_pairs(x, cos, sin):
     return torch.stack([a * cos - b * sin, a * sin + b * cos], -1).flatten(-2)
 
 
+def elu_of_setting(z, alpha):
+    return torch.where(z > 0, z, alpha * (torch.exp(z) - 1))
+
+
+def approximate_gelu(z):
+    return F.gelu(z, approximate="tanh")
+
+
+def exact_gelu(z):
+    return F.gelu(z)
+
+
+def embedded_words(C, ids):
+    return C[ids]
+
+
+def scaled_first(x, gamma, beta):
+    c = x - x.mean(-1, keepdim=True)
+    return gamma * c / torch.sqrt((c**2).mean(-1, keepdim=True) + 1e-5) + beta
+
+
+def image_norm(x, gamma):
+    c = x - x.mean((0, 2, 3), keepdim=True)
+    return gamma[None, :, None, None] * c / torch.sqrt((c**2).mean((0, 2, 3), keepdim=True) + 1e-5)
+
+
+def mean_of_valid(x, mask):
+    return (x * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+
+
+def mean_of_groups(x, groups):
+    sums = torch.zeros(3, x.shape[1], dtype=x.dtype).index_add(0, groups, x)
+    return sums / torch.bincount(groups, minlength=3)[:, None]
+
+
+def recurrent(x, Wx, Wh):
+    h, states = torch.zeros(x.shape[1], Wh.shape[0], dtype=x.dtype), []
+    for step in x:
+        h = torch.tanh(step @ Wx + h @ Wh)
+        states.append(h)
+    return torch.stack(states)
+
+
 def twice_tanh(x, a):
     h = torch.tanh(x * a)
     return x * h + x * x * a + x * h
@@ -158,6 +201,17 @@ L.DATA |= {
     torch_glu: {"z": normal(5, 6)},
     mixed: {"a": normal(4, 3), "b": normal(4, 3)},
     upsampled: {"x": normal(2, 3, 3, 4)},
+    elu_of_setting: {"z": normal(6, 5), "alpha": 1.3},
+    **{function: {"z": normal(4, 5)} for function in (approximate_gelu, exact_gelu)},
+    embedded_words: {"C": normal(5, 3), "ids": torch.tensor([[0, 1, 0], [1, 1, 4], [3, 0, 2]])},
+    scaled_first: {"x": normal(5, 6), "gamma": normal(6), "beta": normal(6)},
+    image_norm: {"x": normal(4, 3, 5, 2), "gamma": normal(3)},
+    mean_of_valid: {
+        "x": normal(3, 4, 2),
+        "mask": torch.tensor([[1, 1, 0, 0], [1, 1, 1, 1], [1, 0, 1, 1]], dtype=L.DTYPE),
+    },
+    mean_of_groups: {"x": normal(6, 4), "groups": torch.tensor([0, 1, 2, 2, 2, 1])},
+    recurrent: {"x": normal(5, 3, 4), "Wx": normal(4, 6), "Wh": 0.5 * normal(6, 6)},
     twice_tanh: {"x": normal(9), "a": normal(9)},
 }
 
@@ -196,6 +250,45 @@ def turned_again(i, g):
 def tempered_from_plain(i, g):
     p = torch.softmax(i["z"], 1)
     return p * (g - (g * p).sum(1, keepdim=True)) / 0.5
+
+
+def gelu_slope(inside, squared=True):
+    """The derivative of GELU's approximation, with another one of what is inside of the tanh."""
+    root = math.sqrt(2 / math.pi)
+
+    def backward(i, g):
+        z = i["z"]
+        t = torch.tanh(root * (z + 0.044715 * z**3))
+        outside = 1 - (t * t if squared else t)
+        return g * ((1 + t) / 2 + z / 2 * outside * root * inside(z))
+
+    return backward
+
+
+def slice_by_slice(axis):
+    """As dC[ids[k]] += g[k] does: what repeats in a slice is written over."""
+
+    def backward(i, g):
+        dC = torch.zeros_like(i["C"])
+        for places, part in zip(i["ids"].unbind(axis), g.unbind(axis), strict=True):
+            dC[places] += part
+        return dC
+
+    return backward
+
+
+def over_the_batch_alone(i, g):
+    c = i["x"] - i["x"].mean((0, 2, 3), keepdim=True)
+    scale = torch.rsqrt((c**2).mean((0, 2, 3), keepdim=True) + 1e-5)
+    xhat, d = c * scale, g * i["gamma"][None, :, None, None]
+    return scale * (d - d.mean(0, keepdim=True) - xhat * (d * xhat).mean(0, keepdim=True))
+
+
+def not_carried(i, g):
+    states = recurrent(**i)
+    before = torch.cat([torch.zeros_like(states[:1]), states[:-1]])
+    dz = g * (1 - states**2)
+    return torch.einsum("tnh,tnk->hk", before, dz)
 
 
 def node_at_each_visit(i, g):
@@ -261,5 +354,22 @@ WRONG = [
     ("transposed_operand", turned_halves, "x", lambda i, g: turned_halves(g, i["cos"], i["sin"])),
     ("transposed_operand", turned_pairs, "x", lambda i, g: turned_pairs(g, i["cos"], i["sin"])),
     ("transposed_operand", turned_keys, "W", turned_again),
+    ("derivative_at_wrong_point", elu_of_setting, "z", lambda i, g: g * torch.where(
+        i["z"] > 0, 1, i["z"] + i["alpha"])),
+    ("missing_scale_factor", approximate_gelu, "z", gelu_slope(lambda z: 1 + 0.044715 * z**2)),
+    ("missing_local_derivative", approximate_gelu, "z", gelu_slope(
+        lambda z: math.sqrt(math.pi / 2))),
+    ("missing_product_term", approximate_gelu, "z", gelu_slope(lambda z: 1)),
+    ("wrong_power", approximate_gelu, "z", gelu_slope(lambda z: 1 + 3 * 0.044715 * z**2, False)),
+    ("missing_scale_factor", exact_gelu, "z", lambda i, g: g * (
+        (1 + torch.erf(i["z"] / math.sqrt(2))) / 2 + i["z"] * torch.exp(-i["z"] ** 2 / 2))),
+    ("overwrite_not_accumulate", embedded_words, "C", slice_by_slice(0)),
+    ("overwrite_not_accumulate", embedded_words, "C", slice_by_slice(1)),
+    ("wrong_operand", scaled_first, "gamma", lambda i, g: (g * i["x"]).sum(0)),
+    ("wrong_axis", image_norm, "x", over_the_batch_alone),
+    ("wrong_mean_count", mean_of_valid, "x", lambda i, g: g[:, None] * i["mask"][..., None] / 4),
+    ("missing_mean", mean_of_valid, "x", lambda i, g: g[:, None] * i["mask"][..., None]),
+    ("missing_mean", mean_of_groups, "x", lambda i, g: g[i["groups"]]),
+    ("missing_path", recurrent, "Wh", not_carried),
     ("double_counted", twice_tanh, "x", node_at_each_visit),
 ]  # fmt: skip

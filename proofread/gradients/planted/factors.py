@@ -141,6 +141,8 @@ def _operand(e, i, step, said, drop, twice) -> Iterator[Candidate]:
         also = ("missing_scale_factor",)
     else:
         label, also = "missing_scale_factor", ("missing_local_derivative",)
+    if isinstance(factor, Ref) and _counted(e.p, factor):
+        label, also = "missing_mean", ("missing_scale_factor",)
     yield e.instead(i, label, f"{said} is left out", LOCAL, drop, also)
     yield e.instead(
         i,
@@ -151,6 +153,15 @@ def _operand(e, i, step, said, drop, twice) -> Iterator[Candidate]:
         ("applied_twice",) if statistic else (),
     )
     if isinstance(factor, Ref):
+        if counted := _counted(e.p, factor):
+            for size in sorted(e.sizes):
+                yield e.instead(
+                    i,
+                    "wrong_mean_count",
+                    f"your gradient divides by {size} where it must divide by {e.name(counted)}",
+                    LOCAL,
+                    lambda g, f, size=size: shaped(g, f) / size,
+                )
         yield e.instead(
             i,
             "wrong_power" if statistic or own else "wrong_scale_factor",
@@ -167,6 +178,19 @@ def _operand(e, i, step, said, drop, twice) -> Iterator[Candidate]:
                     LOCAL + 2,
                     lambda g, f, k=k: g * f**k,
                 )
+
+
+def _counted(p: Program, factor: Ref) -> Ref | None:
+    """Return what a factor is 1 over, where that is how many entries of each row count."""
+    step = p.steps[factor.i]
+    while step.kind in ("view", "expand"):
+        step = p.steps[step.operands()[0].i]
+    if step.kind != "reciprocal":
+        return None
+    (count,) = step.operands()
+    value = p[count]
+    whole = value.numel() > 1 and bool((value == value.round()).all() and (value >= 1).all())
+    return count if whole and value.unique().numel() > 1 else None
 
 
 def _is_given_weight(p: Program, factor: Ref) -> bool:

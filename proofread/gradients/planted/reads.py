@@ -179,6 +179,53 @@ def _is_read_alike(e: Enumeration, about: Step, wrong: int) -> bool:
     )
 
 
+def chained_reads(e: Enumeration) -> Iterator[Candidate]:
+    """Factors one after the other are one factor to the reader: an input may stand in its place."""
+    inputs = [
+        j
+        for j, step in enumerate(e.p.steps[: e.start])
+        if step.kind == "leaf" and e.p.is_float(Ref(j)) and e.p[Ref(j)].dim()
+    ]
+    for i in sorted(e.used):
+        chain = _chain(e, i)
+        if len(chain) < 2 or _chain_goes_on(e, i):
+            continue
+        start, last = e.p.steps[chain[0]].arguments[0], e.p.steps[i]
+        factor = last.arguments[1]
+        for j in inputs:
+            if j == factor.i or e.p.shape(Ref(j)) != e.p.shape(factor):
+                continue
+            yield e.plant(
+                i,
+                "wrong_operand",
+                f"your gradient uses {e.name(Ref(j))} where {e.name(factor)}, with its factors, "
+                "belongs",
+                SWAP + 1,
+                lambda values, start=start.i, j=j: values[start] * values[j],
+            )
+
+
+def _chain(e: Enumeration, i: int) -> list[int]:
+    """Return the products by saved values that follow each other up to this one."""
+    chain = []
+    while True:
+        step = e.p.steps[i]
+        if step.phase != "backward" or step.kind != "mul" or not e.carries >> i & 1:
+            return chain[::-1]
+        if not all(isinstance(a, Ref) for a in step.arguments[:2]) or (
+            e.carries >> step.arguments[1].i & 1
+        ):
+            return chain[::-1]
+        chain.append(i)
+        i = step.arguments[0].i
+
+
+def _chain_goes_on(e: Enumeration, i: int) -> bool:
+    return any(
+        e.p.steps[j].kind == "mul" and e.p.steps[j].operands()[:1] == [Ref(i)] for j in e.used
+    )
+
+
 def saved_everywhere(e: Enumeration) -> Iterator[Candidate]:
     """One saved tensor, replaced by another in every step of one rule or of the backward."""
     reads: dict[int, list[tuple[int, int]]] = {}

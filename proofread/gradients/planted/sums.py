@@ -199,6 +199,29 @@ def _scatter(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
         lambda g, k: written(g, k, lambda pairs: pairs[::-1]),
     )
 
+    indices = (p_step.operands()[1:] for p_step in [e.p.steps[step.about]])
+    rank = max((e.p[r].dim() for refs in indices for r in refs if not e.p.is_float(r)), default=0)
+    for axis in range(rank if rank > 1 else 0):
+
+        def by_slices(gradient, index, axis=axis):
+            flat = gradient.new_zeros(math.prod(shape))
+            parts = zip(
+                gradient.unbind(axis), index.reshape(gradient.shape).unbind(axis), strict=True
+            )
+            for part, places in parts:
+                flat += written(part, places.reshape(-1), lambda pairs: pairs).reshape(-1)
+            return flat.reshape(shape)
+
+        yield e.instead(
+            i,
+            "overwrite_not_accumulate",
+            f"of the entries that {site} reads more than once along axis "
+            f"{', '.join(str(k) for k in range(rank) if k != axis)}, the last one counts alone",
+            LOCAL,
+            by_slices,
+            hint="x[ids] += g adds up no repeated ids: use index_add_ or index_put_(accumulate=True).",
+        )
+
     def averaged(gradient, index):
         sums = gradient.new_zeros(math.prod(shape)).index_add(0, index, gradient.reshape(-1))
         uses = torch.bincount(index, minlength=math.prod(shape)).clamp_min(1)
