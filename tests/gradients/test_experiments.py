@@ -5,6 +5,7 @@ import torch
 
 from proofread import diagnose
 from proofread.gradients import enumeration, experiments, intake, kinks, search
+from tests.gradients import eighth
 from tests.gradients import layers as L
 from tests.gradients.tables import labels, upstream_for
 from tests.gradients.wrong import Accumulating
@@ -17,6 +18,19 @@ def two_rows():
 
 def named(backward, forward, inputs, wrt, **given):
     return labels(diagnose(backward, forward, inputs, wrt=wrt, **given))
+
+
+def test_a_long_recurrence_is_judged_on_a_short_one():
+    inputs = L.inputs_of(eighth.recurrent) | {"x": L.normal(24, 3, 4)}
+    case = intake.case_of(eighth.not_carried, eighth.recurrent, inputs, "Wh", None)
+    trial = case.trial(case.inputs, case.upstream)
+    short, sizes = experiments._shorter(case, trial)
+    assert sizes[24] < 10
+    assert len(short.problem.traced.steps) < len(trial.problem.traced.steps) / 2
+    diagnosis = diagnose(eighth.not_carried, eighth.recurrent, inputs, wrt="Wh")
+    assert labels(diagnosis)[0] == "missing_path"
+    # What is said of the numbers is about the data given.
+    assert torch.equal(diagnosis.gradient, trial.right)
 
 
 def test_other_sizes_tell_a_factor_2_from_a_count_of_2(monkeypatch):
