@@ -55,6 +55,9 @@ def height(mathml: str) -> float:
     """Return about how high a display formula is, in em, for the time before it is laid out."""
     rows = max(table.count("<mtr") for table in mathml.split("<mtable"))
     line = 2.2 if "<mfrac" in mathml else 1.3
+    # The lines of a derivation have one such cell each, and room between them.
+    if lines := mathml.count('"tml-right"'):
+        return lines * (0.6 + (2.9 if "<munder" in mathml else line))
     return rows * line if rows else 2.9 if "<munder" in mathml else line
 
 

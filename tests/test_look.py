@@ -1,0 +1,44 @@
+"""What the eye sees at once and no other test looks at: what is in line, what covers what, what is cut."""
+
+import re
+
+import pytest
+
+from tests.checks import DEVICES, ROOT, paths
+
+DERIVATIONS = ["mse", "relu", "linear", "network", "layers"]
+# Nothing waits for the screen.
+ALL_LAID_OUT = "* { content-visibility: visible !important }"
+
+
+@pytest.fixture(params=DEVICES)
+def device(browser, request):
+    context = browser.new_context(**DEVICES[request.param])
+    yield context.new_page()
+    context.close()
+
+
+def opened(page, address):
+    page.goto(address, wait_until="load")
+    page.add_style_tag(content=ALL_LAID_OUT)
+    return page
+
+
+def test_every_class_that_a_formula_asks_for_has_its_rule(site):
+    """Temml leaves the alignment of columns, and some spaces, to a style sheet."""
+    style = (ROOT / "docs/assets/site.css").read_text()
+    asked = set()
+    for path in paths(site):
+        asked |= set(re.findall(r"\btml-[\w-]+", (site / path / "index.html").read_text("utf-8")))
+    assert {"tml-right", "tml-left", "tml-jot"} <= asked
+    assert {name for name in asked if f".{name}" not in style} == set()
+
+
+@pytest.mark.parametrize("name", ["mse", "network"])
+def test_the_equals_signs_of_a_derivation_stand_in_line(device, address, name):
+    columns = opened(device, f"{address}derivations/{name}/").evaluate("""
+        [...document.querySelectorAll("mtable.tml-jot")].map((table) =>
+            [...table.querySelectorAll(":scope > mtr > mtd:nth-child(2)")].map((cell) =>
+                Math.round(cell.querySelector("mo").getBoundingClientRect().left)))
+    """)
+    assert columns and all(len(lines) > 1 and len(set(lines)) == 1 for lines in columns), columns
