@@ -42,3 +42,37 @@ def test_the_equals_signs_of_a_derivation_stand_in_line(device, address, name):
                 Math.round(cell.querySelector("mo").getBoundingClientRect().left)))
     """)
     assert columns and all(len(lines) > 1 and len(set(lines)) == 1 for lines in columns), columns
+
+
+@pytest.mark.parametrize("width", [820, 1280])
+def test_numbers_of_a_measured_table_stand_under_each_other(browser, address, width):
+    """At their right ends, as numbers do; the theme's own rule for tables says left."""
+    page = opened(browser.new_page(viewport={"width": width, "height": 900}), f"{address}faster/")
+    rows = page.evaluate("""
+        [...document.querySelector("figure.measured tbody").rows].map((row) =>
+            [...row.cells].map((cell) => getComputedStyle(cell).textAlign))
+    """)
+    wide = page.evaluate("""
+        [...document.querySelectorAll("figure.measured .md-typeset__scrollwrap")].filter((box) =>
+            box.scrollWidth > box.clientWidth).length
+    """)
+    page.close()
+    assert len(rows) > 9 and {cell for row in rows for cell in row[1:]} == {"right"}
+    assert {row[0] for row in rows} == {"left"}
+    assert wide == 0
+
+
+def test_a_measured_table_is_short_on_a_phone(browser, address):
+    """A row is a card, with a line for each number, and says what it is a row of."""
+    context = browser.new_context(**DEVICES["phone"])
+    page = opened(context.new_page(), f"{address}faster/")
+    lines = page.evaluate("""
+        [...document.querySelector("figure.measured tbody").rows].map((row) =>
+            row.getBoundingClientRect().height / row.cells.length)
+    """)
+    label = page.evaluate("""
+        getComputedStyle(document.querySelector("figure.measured td"), "::before").content
+    """)
+    context.close()
+    assert len(lines) > 9 and max(lines) < 30
+    assert label == '"Form"'
