@@ -76,3 +76,13 @@ def test_a_measured_table_is_short_on_a_phone(browser, address):
     context.close()
     assert len(lines) > 9 and max(lines) < 30
     assert label == '"Form"'
+
+
+@pytest.mark.parametrize("name", DERIVATIONS)
+def test_the_mark_of_an_equation_covers_none_of_it(device, address, name):
+    covered = opened(device, f"{address}derivations/{name}/").evaluate("""
+        [...document.querySelectorAll("div.equation")].map((box) =>
+            box.querySelector(".arithmatex").getBoundingClientRect().right
+            - box.querySelector(".proof").getBoundingClientRect().left)
+    """)
+    assert len(covered) > 5 and max(covered) <= 0
