@@ -84,8 +84,10 @@ def violations(page, options=OPTIONS):
 
 
 def still(page):
-    """Wait until nothing moves: a colour on its way is none of the two."""
-    page.wait_for_function("document.getAnimations().every(a => a.playState !== 'running')")
+    """Wait until nothing moves by itself: a colour on its way is none of the two."""
+    page.wait_for_function("""
+        document.getAnimations().every(a => a.timeline !== document.timeline || a.playState !== 'running')
+    """)
 
 
 def in_both_schemes(page):

@@ -86,3 +86,23 @@ def test_the_mark_of_an_equation_covers_none_of_it(device, address, name):
             - box.querySelector(".proof").getBoundingClientRect().left)
     """)
     assert len(covered) > 5 and max(covered) <= 0
+
+
+def test_what_goes_on_beyond_an_edge_fades_there(browser, address):
+    """A formula that is cut at a sign looks whole. At its end nothing fades on that side."""
+    context = browser.new_context(**DEVICES["phone"])
+    page = opened(context.new_page(), f"{address}derivations/linear/")
+    wide = page.locator("div.arithmatex[tabindex='0']").first
+    faded = "box => ['--before', '--after'].map(name => parseFloat(getComputedStyle(box).getPropertyValue(name)))"
+    start = wide.evaluate(faded)
+    wide.evaluate("box => box.scrollLeft = box.scrollWidth")
+    page.wait_for_timeout(100)
+    end = wide.evaluate(faded)
+    masks = page.evaluate("""
+        [...document.querySelectorAll("div.arithmatex, pre > code")].map((box) =>
+            [box.scrollWidth > box.clientWidth, getComputedStyle(box).maskImage !== "none"])
+    """)
+    context.close()
+    assert start[0] == 0 < start[1] and end[1] == 0 < end[0]
+    assert all(wide == masked for wide, masked in masks)
+    assert 0 < sum(wide for wide, _ in masks) < len(masks)
