@@ -6,8 +6,9 @@ from tests.checks import paths
 
 
 @pytest.mark.slow
+# 320: a wide screen at 400 %.
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("width", [1280, 390, 320])
 def test_pages_fit_and_are_quiet(browser, address, site, width, scheme):
     """No page scrolls sideways, logs an error, or asks another origin for anything."""
     context = browser.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme)
