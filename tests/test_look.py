@@ -106,3 +106,20 @@ def test_what_goes_on_beyond_an_edge_fades_there(browser, address):
     assert start[0] == 0 < start[1] and end[1] == 0 < end[0]
     assert all(wide == masked for wide, masked in masks)
     assert 0 < sum(wide for wide, _ in masks) < len(masks)
+
+
+@pytest.mark.parametrize("path", ["notation/", "proofread/"])
+def test_tables_of_words_fit_a_phone_and_break_no_name(browser, address, path):
+    context = browser.new_context(**DEVICES["phone"])
+    page = opened(context.new_page(), address + path)
+    wide = page.evaluate("""
+        [...document.querySelectorAll(".md-typeset__scrollwrap")]
+            .map((box) => box.scrollWidth - box.clientWidth)
+    """)
+    lines = page.evaluate("""
+        [...document.querySelectorAll("td:first-child code")].filter((code) => !/[ ,-]/.test(code.textContent))
+            .map((code) => code.getClientRects().length)
+    """)
+    context.close()
+    assert len(wide) > 1 and max(wide) <= 0
+    assert len(lines) > 2 and max(lines) == 1
