@@ -91,7 +91,10 @@ def facts(evidence: Evidence) -> list[tuple[str, str]]:
     if evidence.largest_error is not None:
         rows += [
             (str(evidence.gradients), "gradient functions against autograd"),
-            (f"{evidence.largest_error:.1e}", "largest relative error, float64"),
+            (
+                f"{evidence.largest_error:.1e}" if evidence.largest_error else "0",
+                "largest relative error, float64",
+            ),
         ]
     return [*rows, (torch.__version__.partition("+")[0], "PyTorch")]
 

@@ -31,6 +31,15 @@ def check(page: Path) -> Report:
     return check_file(page, cache_dir=CACHE)
 
 
+def small(error: float) -> str:
+    """Write an error in one digit, and none as 0.
+
+    >>> small(2.2e-16), small(0.0)
+    ('2e-16', '0')
+    """
+    return f"{error:.0e}" if error else "0"
+
+
 def describe(formula: Formula) -> str:
     """Say in a sentence what was evaluated of an equation, and how it went."""
     if formula.exempt:
@@ -45,7 +54,7 @@ def describe(formula: Formula) -> str:
     under = f" under the convention {convention}" if convention else ""
     return (
         f"Holds{under}: {what}, both sides evaluated in float64 at {combinations} combinations "
-        f"of indices and data. Largest relative difference: {error:.0e}."
+        f"of indices and data. Largest relative difference: {small(error)}."
     )
 
 

@@ -136,6 +136,12 @@ def test_evidence_of_a_broken_snippet_does_not_hold():
     assert not evidence.Evidence(10, 0, 3, 1e-3).holds
 
 
+def test_no_error_is_written_as_zero():
+    assert ("0", "largest relative error, float64") in evidence.facts(
+        evidence.Evidence(10, 0, 3, 0.0)
+    )
+
+
 def test_diagnosis_names_a_mistake():
     found = diagnosis.examine("linear", "grad_b_by_mean", {})
     assert not found.ok and found.mistakes[0].label == "extra_mean"
