@@ -25,6 +25,8 @@ from proofread.gradients import Diagnosis, diagnose
 from proofread.signatures import Gradient, by_hand, draw, forward_of, output
 
 LARGEST = 10**9
+# So wide that nothing is broken: the page breaks the lines where the screen ends.
+UNBROKEN = 10_000
 
 
 def load(layer: str, name: str) -> Gradient:
@@ -93,7 +95,12 @@ class DiagnosisBlock(Block):
             self.warn("proofread finds nothing wrong with it")
         box = SubElement(parent, "div", {"class": "diagnosis"})
         SubElement(box, "p").text = "What proofread says of it:"
-        SubElement(SubElement(box, "pre"), "code").text = AtomicString(str(found))
+        # No `pre`: it is no code, and nobody copies it.
+        said = SubElement(box, "samp")
+        for line in found.text(width=UNBROKEN).splitlines():
+            hang = len(line) - len(line.lstrip(" →"))
+            span = SubElement(said, "span", {"style": f"--hang: {hang}ch"} if hang else {})
+            span.text = AtomicString(line + "\n")
         return box
 
 

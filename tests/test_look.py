@@ -123,3 +123,29 @@ def test_tables_of_words_fit_a_phone_and_break_no_name(browser, address, path):
     context.close()
     assert len(wide) > 1 and max(wide) <= 0
     assert len(lines) > 2 and max(lines) == 1
+
+
+def test_a_diagnosis_breaks_its_lines_where_the_screen_ends(browser, address):
+    """Broken once, and under where its words began: not broken for a terminal and again for a phone."""
+    context = browser.new_context(**DEVICES["phone"])
+    page = opened(context.new_page(), f"{address}derivations/linear/")
+    said = page.locator(".diagnosis samp", has_text="extra_mean")
+    lines = said.locator("span").all_text_contents()
+    hint = said.locator("span", has_text="→").evaluate("""(line) => {
+        const letter = document.createRange(), rows = {};
+        const start = line.textContent.indexOf("→") + 2;
+        for (let n = start; n < line.textContent.trimEnd().length; n++) {
+            letter.setStart(line.firstChild, n);
+            letter.setEnd(line.firstChild, n + 1);
+            const { left, bottom } = letter.getBoundingClientRect();
+            rows[Math.round(bottom)] ??= left;
+        }
+        return Object.values(rows);
+    }""")
+    context.close()
+    assert (
+        "    → A sum in the backward stays a sum. Look for a mean() or a division by a size.\n"
+        in lines
+    )
+    first, *others = hint
+    assert len(others) > 1 and all(left == pytest.approx(first, abs=1) for left in others)
