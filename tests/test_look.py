@@ -149,3 +149,26 @@ def test_a_diagnosis_breaks_its_lines_where_the_screen_ends(browser, address):
     )
     first, *others = hint
     assert len(others) > 1 and all(left == pytest.approx(first, abs=1) for left in others)
+
+
+def test_with_colours_of_the_reader_a_figure_still_points(browser, address):
+    """Forced colours take backgrounds and shadows away; what is lit needs a line."""
+    page = browser.new_page(forced_colors="active")
+    opened(page, f"{address}derivations/linear/")
+    figure = page.locator("cell-figure").first
+    figure.locator(".matrix").nth(2).locator("tbody td").first.hover()
+    outlines = {
+        lit: figure.evaluate(
+            "(box, lit) => [...box.querySelectorAll('tbody td')].filter(c => c.matches('.lit') === lit)"
+            ".map(c => getComputedStyle(c).outlineStyle)",
+            lit,
+        )
+        for lit in (True, False)
+    }
+    symbols = page.locator("linked-symbols .lit").evaluate_all(
+        "found => found.map(symbol => getComputedStyle(symbol).outlineStyle)"
+    )
+    page.close()
+    assert len(outlines[True]) == 7 and "none" not in outlines[True]
+    assert set(outlines[False]) == {"none"}
+    assert len(symbols) > 5 and "none" not in symbols
