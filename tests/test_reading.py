@@ -162,6 +162,18 @@ def test_search_finds_code_and_words(browser, address):
     assert first == {words: f"/derivations/{layer}/" for words, layer in FOUND.items()}
 
 
+def test_the_code_of_one_result_leaves_room_for_the_next(browser, address):
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    page.goto(address)
+    page.locator("label[for=__search].md-header__button").click()
+    page.locator(".md-search__input").press_sequentially("dJ_dW")
+    code = page.locator(".md-search-result__article pre:visible")
+    code.first.wait_for()
+    heights = code.evaluate_all("found => found.map(box => box.clientHeight)")
+    page.close()
+    assert heights and max(heights) < 100
+
+
 @pytest.mark.slow
 def test_the_copy_button_gives_code_that_runs(browser, address):
     context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
