@@ -172,3 +172,15 @@ def test_with_colours_of_the_reader_a_figure_still_points(browser, address):
     assert len(outlines[True]) == 7 and "none" not in outlines[True]
     assert set(outlines[False]) == {"none"}
     assert len(symbols) > 5 and "none" not in symbols
+
+
+@pytest.mark.parametrize("path", ["ci/", "machines/", "derivations/linear/"])
+def test_a_command_is_read_whole_on_a_phone(browser, address, path):
+    context = browser.new_context(**DEVICES["phone"])
+    page = opened(context.new_page(), address + path)
+    cut = page.evaluate("""
+        [...document.querySelectorAll(".language-console pre > code")]
+            .map((code) => code.scrollWidth - code.clientWidth)
+    """)
+    context.close()
+    assert cut and max(cut) <= 0
