@@ -194,7 +194,7 @@ class AgainstBackwardBlock(Block):
             f"J.backward() alone: {backward}. A form that does all in one pass has no backward part of its own: "
             "both columns are its whole pass. Median ratios with their quartiles."
         )
-        headings = ["Form", "Its backward part, of J.backward()", "Its whole pass, of J.backward()"]
+        headings = ["Form", "Backward part ÷ J.backward()", "Whole pass ÷ J.backward()"]
         return table(parent, headings, rows, caption)
 
 
