@@ -133,7 +133,7 @@ def _normalised(p: Program, look: Likeness, x: Ref, y: Ref) -> TextbookRule | No
         return None
     # gamma * (x - mean) / std, in this order: what is normalised has been scaled already.
     parts = p.steps[y.i].operands()
-    for i, step in enumerate(p.steps[: y.i]):
+    for i in range(y.i):
         gamma = p.values[i]
         source = i
         while p.steps[source].kind == "view":
@@ -259,7 +259,7 @@ def _standardise_rule(x, mean, var, gamma: Ref | None, axes, eps: float) -> Text
 
 def _bce(p: Program, x: Ref, y: Ref) -> TextbookRule | None:
     a, b = p[x], p[y]
-    for i, step in enumerate(p.steps[: y.i]):
+    for i in range(y.i):
         target = p.values[i]
         if step.kind != "leaf" or not isinstance(target, Tensor) or i == p.wrt.i:
             continue
@@ -344,7 +344,7 @@ def _convolution_rule(x: Ref, w: Ref, flipped: bool) -> TextbookRule:
 
 def _cross_entropy(p: Program, x: Ref, y: Ref) -> TextbookRule | None:
     a, b = p[x], p[y]
-    for i, step in enumerate(p.steps[: y.i]):
+    for i in range(y.i):
         target = p.values[i]
         if step.kind != "leaf" or not isinstance(target, Tensor) or target.dtype != torch.int64:
             continue
