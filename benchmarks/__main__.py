@@ -3,16 +3,14 @@
 python -m benchmarks
 """
 
-import argparse
 import subprocess
 import sys
 
+from benchmarks import command
 from benchmarks.ladder import PUBLISHED_OUTPUTS
 
 if __name__ == "__main__":
-    argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    ).parse_args()
+    command.parser(__doc__).parse_args()
     ladders = [["benchmarks.ladder", "--device=cpu", f"--outputs={M}"] for M in PUBLISHED_OUTPUTS]
     for arguments in [*ladders, ["benchmarks.growth"]]:
         subprocess.run([sys.executable, "-m", *arguments], check=True)

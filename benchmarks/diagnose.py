@@ -9,7 +9,6 @@ wrong gradients are those of wrong forwards, so each is a mistake in the whole o
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
+from benchmarks import command
 from proofread import diagnose
 from tests.gradients import fifth, fourth, held_out, right, sixth, third, wrong
 from tests.gradients.layers import inputs_of
@@ -186,9 +186,7 @@ def summary(measured: list[float]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = command.parser(__doc__)
     parser.add_argument("--slowest", type=int, default=3, metavar="N", help="how many to name (3)")
     options = parser.parse_args()
     todo = list(cases())

@@ -6,7 +6,6 @@ checks all pages of the site from cold, again with nothing changed, and pages wi
 and 1,000 different equations. Writes benchmarks/results/equations.json.
 """
 
-import argparse
 import json
 import statistics
 import tempfile
@@ -16,6 +15,7 @@ from collections.abc import Callable
 import torch
 from tqdm import tqdm
 
+from benchmarks import command
 from benchmarks.harness import processor
 from benchmarks.mutations import ROOT, pages
 from proofread.equations import check_file, check_text
@@ -53,9 +53,7 @@ def seconds(work: Callable[[], None]) -> list[float]:
 
 
 def main() -> None:
-    argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    ).parse_args()
+    command.parser(__doc__).parse_args()
 
     def all_pages(cache: str | None = None) -> None:
         for page in pages():

@@ -23,7 +23,7 @@ import psutil
 import torch
 from tqdm import tqdm
 
-from benchmarks import harness
+from benchmarks import command, harness
 
 RESULTS = harness.RESULTS / "failures.json"
 SCRIPT = "examples/digits.py"
@@ -185,6 +185,7 @@ def paused(folder: Path, alone: list[float], seconds: float = 2) -> dict:
 
 
 def main() -> None:
+    command.parser(__doc__).parse_args()
     result = {
         "code": harness.fingerprint(MEASURED),
         "processor": harness.processor(),

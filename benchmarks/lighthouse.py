@@ -7,7 +7,6 @@ it with its own settings for mobile. Needs npx and Chromium; writes
 benchmarks/results/lighthouse.json with the medians, and prints what costs points.
 """
 
-import argparse
 import json
 import os
 import shutil
@@ -20,6 +19,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from benchmarks import command
 from benchmarks.harness import processor
 from benchmarks.reading import PAGE, ROOT, fingerprint, spread
 from benchmarks.server import serve
@@ -65,7 +65,7 @@ def faults(report: dict) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = command.parser(__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
     with socket.socket() as free:

@@ -6,7 +6,6 @@ edits each equation as people err and counts how many edits the check catches. W
 benchmarks/results/mutations.json, from which the page "How this site is checked" is made.
 """
 
-import argparse
 import hashlib
 import json
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from benchmarks import command
 from proofread.equations.documents import read_document
 from proofread.equations.mutate import mutate_file
 
@@ -36,9 +36,7 @@ def fingerprint(page: Path) -> str:
 
 
 def main() -> None:
-    argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    ).parse_args()
+    command.parser(__doc__).parse_args()
     results = {}
     for page in tqdm(pages(), desc="pages"):
         found = mutate_file(page)

@@ -12,7 +12,6 @@ is painted. How long the formulas take in the build is measured as well. Needs n
 writes benchmarks/results/reading.json.
 """
 
-import argparse
 import hashlib
 import importlib.metadata
 import json
@@ -29,6 +28,7 @@ from pathlib import Path
 from playwright.sync_api import Browser, sync_playwright
 from tqdm import tqdm
 
+from benchmarks import command
 from benchmarks.harness import processor
 from benchmarks.server import serve
 from extensions import mathml
@@ -189,7 +189,7 @@ def seconds_in_the_build() -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = command.parser(__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
     chromium = shutil.which("chromium") or shutil.which("google-chrome")

@@ -1,5 +1,6 @@
 """The mutation figures on the page belong to the equations on the pages."""
 
+import ast
 import json
 import runpy
 import sys
@@ -23,13 +24,21 @@ def test_measured_equations_are_those_of_today():
     assert measured == today, "an equation has changed: run `python -m benchmarks.mutations` again"
 
 
-@pytest.mark.parametrize("name", ["__main__", "equations", "growth", "ladder", "mutations"])
-def test_help_measures_nothing(monkeypatch, capsys, name):
-    monkeypatch.setattr(sys, "argv", [name, "--help"])
+SCRIPTS = sorted(
+    path
+    for path in mutations.ROOT.glob("benchmarks/*.py")
+    if '__name__ == "__main__"' in path.read_text()
+)
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_help_says_what_the_docstring_says_and_measures_nothing(monkeypatch, capsys, script):
+    monkeypatch.setattr(sys, "argv", [script.name, "--help"])
     with pytest.raises(SystemExit) as ended:
-        runpy.run_path(str(mutations.ROOT / f"benchmarks/{name}.py"), run_name="__main__")
+        runpy.run_path(str(script), run_name="__main__")
     assert ended.value.code == 0
-    assert "usage:" in capsys.readouterr().out
+    first = ast.get_docstring(ast.parse(script.read_text())).partition("\n\n")[0]
+    assert " ".join(first.split()) in " ".join(capsys.readouterr().out.split())
 
 
 def test_every_edit_that_changes_the_meaning_is_caught():
