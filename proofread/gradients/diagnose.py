@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from proofread.gradients import experiments, intake, kinks
-from proofread.gradients.compare import relative_error
+from proofread.gradients.compare import relative_error, same
 from proofread.gradients.readings import said
 from proofread.gradients.report import Diagnosis, Note, locate, note
 from proofread.gradients.search import explain
-from proofread.gradients.values import Finding, be
+from proofread.gradients.values import Finding, be, shape_hint
 from proofread.signatures import brief
 
 NOTHING = 1e-12  # where upstream is 1, a gradient below this is left over by rounding
@@ -141,13 +141,23 @@ def _searched(search: Callable[..., list[Finding]], *arguments) -> tuple[list[Fi
 def _unexplained(trial: experiments.Trial, wrt: str) -> Finding:
     where = locate(trial.yours, trial.right, trial.tolerance, wrt).rstrip(".")
     if trial.yours.shape != trial.right.shape:
-        return Finding("wrong_shape", where, 99)
+        hint = shape_hint(tuple(trial.yours.shape), tuple(trial.right.shape))
+        if _is_output(trial):
+            where = "this is what the forward returns, and not its gradient"
+            hint = f"Differentiate it: how does it change with one entry of {wrt}?"
+        return Finding("wrong_shape", where, 99, hint)
     where = where[0].lower() + where[1:]
     error = relative_error(trial.yours, trial.right)
     if error < NEARLY:
         where = f"it is off by at most {error:.1g} of the largest entry; {where}"
     what = f"your gradient is wrong, and I don't know why: {where}"
     return Finding("unexplained", what, 99)
+
+
+def _is_output(trial: experiments.Trial) -> bool:
+    output = trial.problem.forward(**trial.problem.inputs)
+    output = output[-1] if isinstance(output, tuple | list) else output
+    return same(trial.yours, output.to(trial.yours), trial.tolerance)
 
 
 def _plain_trouble(trial: experiments.Trial) -> list[Finding]:

@@ -49,7 +49,7 @@ def said(
             meant = meaning.format(wrt=wrt, shape=shape)
             sentence = f"{ANOTHER_NAME}: {meant[0].lower()}{meant[1:]}"
         accounts.add(finding.what)
-        hint = finding.hint or _hint(finding.label, program) or hint.format(wrt=wrt, shape=shape)
+        hint = finding.hint or _hint(finding, program) or hint.format(wrt=wrt, shape=shape)
         mistakes.append(Mistake(finding.label, sentence, hint))
     return mistakes
 
@@ -78,8 +78,11 @@ def _rooted(program: Program) -> bool:
     )
 
 
-def _hint(label: str, program: Program | None) -> str:
-    """Return a hint that fits this forward better than the general one; else ''."""
+def _hint(finding: Finding, program: Program | None) -> str:
+    """Return a hint that fits this finding or forward better than the general one; else ''."""
+    label = finding.label
+    if label == "overwrite_not_accumulate" and finding.what.startswith("only the first"):
+        return "Look for a return inside the loop, which ends it, or for an index 0."
     if program is None:
         return ""
     if label == "wrong_power":

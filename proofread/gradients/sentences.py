@@ -154,7 +154,14 @@ SENTENCES: dict[str, tuple[str, str]] = {
     ),
     "all_zero": (
         "Your gradient is 0 everywhere, and the right one is not.",
-        "Did you return the tensor that you allocated and never filled?",
+        (
+            "Is the tensor that you return ever filled? Is a factor 0, as the whole number 2 // 20 "
+            "is?"
+        ),
+    ),
+    "not_filled": (
+        "A part of your gradient is left at 0.",
+        "Does your loop come to it? Look at its range, and for a return inside the loop.",
     ),
     "inputs_changed": (
         "Your backward changes its inputs in place.",

@@ -53,10 +53,44 @@ def shape_findings(u: Tensor, r: Tensor, tolerance: float) -> list[Finding]:
         what = f"shapes such as {(have[0], 1)} and {(have[0],)} broadcast to {have}"
         found.append(Finding("wrong_shape", what, 13))
     if u.numel() == r.numel() and same(u.reshape(want), r, tolerance):
-        found.append(
-            Finding("wrong_shape", f"the values are right, but the shape is {have}, not {want}", 12)
-        )
+        what = f"the values are right, but the shape is {have}, not {want}"
+        hint = shape_hint(have, want) if 1 in (*have, *want) else "Look for a view or a reshape."
+        found.append(Finding("wrong_shape", what, 12, hint))
     return found
+
+
+def shape_hint(have: tuple[int, ...], want: tuple[int, ...]) -> str:
+    """Say what makes a shape the right one, where one change does; else ''.
+
+    >>> shape_hint((5, 3, 4), (3, 4))
+    'Its axis 0, of size 5, is one too many: sum over it.'
+    >>> shape_hint((4, 3), (3, 4))
+    'Its transpose has the right shape: exchange the factors, and transpose each.'
+    """
+    if want and math.prod(have) == 1 < math.prod(want):
+        return "It is one number: look for a sum() or a mean() without an axis."
+    more = [k for k in range(len(have)) if (*have[:k], *have[k + 1 :]) == want]
+    less = [k for k in range(len(want)) if (*want[:k], *want[k + 1 :]) == have]
+    if more and have[more[0]] == 1:
+        return f"Its axis {more[0]}, of size 1, is one too many: look for keepdim, or unsqueeze."
+    if len(more) == 1:
+        return f"Its axis {more[0]}, of size {have[more[0]]}, is one too many: sum over it."
+    if less and want[less[0]] == 1:
+        return f"Axis {less[0]}, of size 1, is gone: look for squeeze, or a sum without keepdim."
+    if len(less) == 1:
+        axis = f"Axis {less[0]}, of size {want[less[0]]}, is gone"
+        return f"{axis}: look for a sum, a mean or an index over it."
+    if len(have) != len(want):
+        return ""
+    if have == want[::-1]:
+        return "Its transpose has the right shape: exchange the factors, and transpose each."
+    other = [k for k in range(len(have)) if have[k] != want[k]]
+    if len(other) != 1:
+        return ""
+    (k,) = other
+    if have[k] == 1:
+        return f"Axis {k} has 1 entry for {want[k]}: look for keepdim, or a return inside a loop."
+    return f"Axis {k} has size {have[k]}, and must have {want[k]}: which product changes that axis?"
 
 
 def value_findings(
@@ -161,6 +195,38 @@ def number_findings(c: float, tolerance: float, inputs: Mapping[str, Any]) -> li
     return found
 
 
+def _left_out(zero: Tensor, closed: Tensor) -> str:
+    """Say which rows, columns or last entries are all that is 0, as where a loop ends early, or ''.
+
+    `zero` tells where a gradient is 0, `closed` where it must not be.
+    """
+    for axis, kind in enumerate(("row", "column")[: zero.dim()]):
+        others = tuple(k for k in range(zero.dim()) if k != axis)
+        lost = closed.any(others) if others else closed
+        if not lost.all() and bool((zero.all(others) if others else zero)[lost].all()):
+            places = [int(k) for k in lost.nonzero().flatten()]
+            kind = "entry" if zero.dim() == 1 else kind
+            return f"{_numbered(kind, places)} of your gradient {be(len(places))} left at 0"
+    start = int(closed.flatten().int().argmax())
+    if start and zero.flatten()[start:].all():
+        return f"your gradient is left at 0 behind its first {entries(start)}"
+    return ""
+
+
+def _numbered(kind: str, places: list[int]) -> str:
+    """Name rows or columns by their numbers.
+
+    >>> _numbered("row", [2]), _numbered("row", [1, 2, 3, 4]), _numbered("entry", [0, 2])
+    ('row 2', 'rows 1 to 4', 'entries 0 and 2')
+    """
+    if len(places) == 1:
+        return f"{kind} {places[0]}"
+    kind = "entries" if kind == "entry" else f"{kind}s"
+    if len(places) > 2 and places == list(range(places[0], places[-1] + 1)):
+        return f"{kind} {places[0]} to {places[-1]}"
+    return f"{kind} {', '.join(map(str, places[:-1]))} and {places[-1]}"
+
+
 def mask_findings(u: Tensor, r: Tensor, tolerance: float) -> list[Finding]:
     """Name a pattern of zeros that differs where the other entries are equal."""
     scale = r.abs().max() * tolerance
@@ -192,6 +258,8 @@ def mask_findings(u: Tensor, r: Tensor, tolerance: float) -> list[Finding]:
             )
         ]
     if closed and kept:
+        if left := _left_out(zero_u, zero_u & ~zero_r):
+            return [Finding("not_filled", left, 47)]
         return [
             Finding(
                 "wrong_mask",

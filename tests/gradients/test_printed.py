@@ -20,10 +20,15 @@ def changes_its_input(i, g):
     return g.mul_(i["Z"] > 0)
 
 
+def keeps_two_rows(gradient):
+    return torch.cat([gradient[:2], torch.zeros_like(gradient[2:])])
+
+
 TROUBLE = [
     ("wrong_shape", layers.linear, "b", lambda i, g: g.sum(0, keepdim=True)),
     ("not_finite", layers.sigmoid, "z", lambda i, g: g / torch.zeros_like(g)),
     ("all_zero", layers.linear, "W", lambda i, g: torch.zeros_like(i["W"])),
+    ("not_filled", layers.linear, "W", lambda i, g: keeps_two_rows(i["X"].T @ g)),
     ("inputs_changed", layers.relu, "Z", changes_its_input),
     ("unexplained", layers.tanh, "z", lambda i, g: g * torch.cos(3 * i["z"])),
     ("sign_error", layers.sum_squares, "pred", lambda i, g: 2 * g * (i["target"] - i["pred"])),
