@@ -105,7 +105,7 @@ class Case:
             result = backward(given, gradient)
         except (Exception, SystemExit) as error:
             raise CannotJudge(f"backward raises {brief(error)}") from error
-        result = checked_gradient(result, self.wrt)
+        result = checked_gradient(result, self.wrt, tuple(inputs[self.wrt].shape))
         everything = {**inputs, "upstream": upstream}
         changed = tuple(
             name
@@ -157,7 +157,7 @@ def case_of(backward: Any, forward: Any, inputs: Any, wrt: str, upstream: Any) -
         raise TypeError(f"wrt must be the name of one argument, got {type(wrt).__name__}")
     inputs = _checked_inputs(inputs, wrt)
     if not callable(backward):
-        backward = checked_gradient(backward, wrt).detach().clone()
+        backward = checked_gradient(backward, wrt, tuple(inputs[wrt].shape)).detach().clone()
     state = torch.get_rng_state()
     output, random, count = _checked_output(forward, inputs, wrt)
     if random and not callable(backward):
@@ -271,8 +271,11 @@ def _check_kind(name: str, tensor: Tensor) -> None:
         raise TypeError(f"{name} has dtype {tensor.dtype}: one of {known} is needed")
 
 
-def checked_gradient(result: Any, wrt: str) -> Tensor:
-    """Return the user's gradient as a tensor, or raise TypeError with one sentence."""
+def checked_gradient(result: Any, wrt: str, shape: tuple[int, ...]) -> Tensor:
+    """Return the user's gradient as a tensor, or raise TypeError with one sentence.
+
+    `shape` is the argument's.
+    """
     if isinstance(result, bool | int | float):
         return torch.tensor(float(result), dtype=torch.float64)
     if result is None:
@@ -284,20 +287,38 @@ def checked_gradient(result: Any, wrt: str) -> Tensor:
         )
     if isinstance(result, tuple | list):
         raise TypeError(
-            f"backward returns a {type(result).__name__} of {len(result)}: return the gradient "
-            f"of {wrt} alone"
+            f"backward returns a {type(result).__name__} of {len(result)}: "
+            f"{_of_many(result, wrt, shape)}"
         )
     if not isinstance(result, Tensor):
         kind = f"{type(result).__module__}.{type(result).__qualname__}"
-        can = hasattr(result, "__array__") or hasattr(result, "__dlpack__")
-        advice = ": convert it with torch.as_tensor" if can else ""
-        raise TypeError(f"backward gives a {kind}, not a tensor{advice}")
+        raise TypeError(
+            f"backward gives a {kind.removeprefix('builtins.')}, not a tensor{_made_tensor(result)}"
+        )
     if result.is_complex():
         raise TypeError(f"backward gives a complex gradient ({result.dtype})")
     _check_kind("the gradient that backward gives", result)
     if not result.numel():
         raise ValueError(f"backward gives an empty gradient, of shape {tuple(result.shape)}")
     return result
+
+
+def _of_many(result: tuple | list, wrt: str, shape: tuple[int, ...]) -> str:
+    """Say how the gradient is made of a tuple or a list."""
+    if len(result) == (*shape, 0)[0]:
+        if all(isinstance(part, Tensor) and part.shape == shape[1:] for part in result):
+            return "use torch.stack"
+        if all(isinstance(part, list) for part in result):
+            return "use torch.tensor"
+    comma = "; is there a comma at the end of its line?" if result[1:] == () else ""
+    return f"return the gradient of {wrt} alone{comma}"
+
+
+def _made_tensor(result: Any) -> str:
+    """Say how a tensor is made of something else, where it can be."""
+    if hasattr(result, "__array__") or hasattr(result, "__dlpack__"):
+        return ": convert it with torch.as_tensor"
+    return ": are brackets missing behind its name?" if callable(result) else ""
 
 
 def _is_number(value: Any) -> bool:
