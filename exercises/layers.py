@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+__all__ = ["Linear", "LinearFunction", "Mse", "Relu", "Sigmoid"]
+
 
 class Linear:
     """Z = XW + b. `backward` returns dJ/dX, and leaves dJ/dW and dJ/db in self.dJ_dW, self.dJ_db."""

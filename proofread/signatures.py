@@ -41,7 +41,7 @@ def brief(error: BaseException) -> str:
     >>> brief(ValueError("no such axis\\nsee above")), brief(SystemExit())
     ('ValueError: no such axis', 'SystemExit')
     """
-    first = str(error).strip().splitlines()
+    first = [] if error.args == (None,) else str(error).strip().splitlines()
     return f"{type(error).__name__}: {first[0]}" if first else type(error).__name__
 
 

@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from proofread.gradients.check import Report
+    from proofread.gradients.results import Report
 
 ALL_RIGHT, MISTAKE, UNUSABLE, STOPPED = 0, 1, 2, 130
 EXERCISES = Path("exercises")
@@ -116,7 +116,7 @@ def _as_dict(name: str, found: Report | Unusable) -> dict:
 
 
 def _table(rows: list[tuple[str, Report | Unusable]]) -> str:
-    from proofread.gradients.check import FAILED, MISSING, RIGHT, SKIPPED, UNWRITTEN, WRONG
+    from proofread.gradients.results import FAILED, MISSING, RIGHT, SKIPPED, UNWRITTEN, WRONG
 
     width = max([len("exercise"), *(len(name) for name, _ in rows)])
     lines = [f"{'exercise':{width}}  right  wrong  not written"]
@@ -167,7 +167,9 @@ def _load(file: Path) -> ModuleType:
     if file.is_dir():
         raise Unusable(file, " ", "is a folder; one Python file is needed")
     if not file.is_file():
-        raise Unusable(file, ": ", "there is no such file")
+        names = (file.with_suffix(".py"), EXERCISES / f"{file.stem}.py")
+        meant = next((f"; is it {name}?" for name in names if name.is_file()), "")
+        raise Unusable(file, ": ", f"there is no such file{meant}")
     if file.suffix != ".py":
         raise Unusable(file, " ", "is no Python file")
     from proofread.signatures import brief, line_of
@@ -177,7 +179,9 @@ def _load(file: Path) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except SyntaxError as error:
-        line = f"line {error.lineno}: " if error.lineno else ""
+        line = f"line {error.lineno}" if error.lineno else ""
+        line += f", `{error.text.strip()}`" if line and (error.text or "").strip() else ""
+        line += ": " if line else ""
         raise Unusable(error.filename or file, ", " if line else ": ", line + error.msg) from None
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the user's file does
         at = line_of(error, module.__spec__.origin)

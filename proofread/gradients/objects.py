@@ -18,6 +18,10 @@ from torch import Tensor
 from proofread.signatures import signature_of
 
 
+class Misfit(TypeError):
+    """A function that cannot be called with what there is; says what it does, without its name."""
+
+
 def layers_of(module: ModuleType) -> Iterator[type]:
     """Yield the module's own classes that have a `backward`, in the order of the file."""
     for value in vars(module).values():
@@ -40,6 +44,10 @@ def unfit(layer: type) -> str:
     own = [b for b in layer.__mro__[:-1] if b.__module__.partition(".")[0] != "torch"]
     if not any(name in vars(base) for base in own):
         return f"{layer.__name__} has a `backward`, and no `{name}`"
+    made_of = () if is_function(layer) else _parameters(layer.__init__)
+    for parameter in _parameters(getattr(layer, name)):
+        if parameter.name in [p.name for p in made_of]:
+            return f"{layer.__name__} takes {parameter.name} in `__init__` and in `__call__`"
     if any(hasattr(p.annotation, "dim_str") for p in _parameters(getattr(layer, name))):
         return ""
     return f"no argument of {layer.__name__}.{name} has its shape annotated"
@@ -120,9 +128,7 @@ def _by_backward(layer: type, wrt: str, returned: bool) -> Callable[[dict, Tenso
         if returned:
             return result
         if not hasattr(instance, f"dJ_d{wrt}"):
-            raise AttributeError(
-                f"it must leave the gradient with respect to {wrt} in self.dJ_d{wrt}"
-            )
+            raise Misfit(f"must leave the gradient with respect to {wrt} in self.dJ_d{wrt}")
         return getattr(instance, f"dJ_d{wrt}")
 
     return gradient

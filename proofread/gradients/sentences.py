@@ -161,7 +161,7 @@ SENTENCES: dict[str, tuple[str, str]] = {
     ),
     "not_filled": (
         "A part of your gradient is left at 0.",
-        "Does your loop come to it? Look at its range, and for a return inside the loop.",
+        "Does your loop get there? Look at its range, and for a return inside the loop.",
     ),
     "inputs_changed": (
         "Your backward changes its inputs in place.",

@@ -287,7 +287,7 @@ def backward(x: S, dJ_dy: S) -> S:
 BACKWARDS = {
     "right": (TWINS, "", "", ["backward, dJ/dx: right", "backward, dJ/dw: right", "2 of 2"]),
     "wrong": (TWINS, "2 * dJ_dy * x * w", "dJ_dy * x * w", ["✗ backward, dJ/dw", "1 of 2"]),
-    "no tuple": (TWINS, "dJ_dy * w**2, 2", "2", ["a tuple of 1 gradients or more"]),
+    "no tuple": (TWINS, "dJ_dy * w**2, 2", "2", ["must return a tuple of 2 gradients"]),
     "too few": (TWINS, "2 * dJ_dy * x * w", "", ["backward must return a tuple of 2 gradients"]),
     "list": (
         TWINS,
@@ -478,10 +478,10 @@ class Linear:
 
 # Each line that is changed, and what the printed report says of it.
 CHANGED = {
-    "right": ("", "", ["Linear, dJ/dX: right", "dJ/dW: right", "dJ/db: right", "3 of 3 right"]),
+    "right": ("", "", ["Linear, dJ/dX: right", "dJ/dW: right", "dJ/db: right", ": 3 of "]),
     "mean": ("dJ_dZ.sum(0)", "dJ_dZ.mean(0)", ["Linear, dJ/dW: right", "extra_mean"]),
     "axis": ("return dJ_dZ @ self.W.T", "return dJ_dZ @ self.W", ["transposed_operand"]),
-    "not kept": ("self.dJ_db =", "dJ_db =", ["it must leave the gradient with respect to b in self.dJ_db"]),
+    "not kept": ("self.dJ_db =", "dJ_db =", ["must leave the gradient with respect to b in self.dJ_db."]),
     "not written": ("return dJ_dZ @ self.W.T", "raise NotImplementedError", ["not written yet"]),
 }  # fmt: skip
 
@@ -493,7 +493,7 @@ def test_a_class(exercise, capsys, name, case):
     before, after, said = CHANGED[case]
     status = main(["gradients", exercise(name, LINEAR.replace(before, after))])
     out = " ".join(capsys.readouterr().out.split())
-    assert status == (0 if case == "right" else 1)
+    assert status == (0 if (case, name) == ("right", "my_layers") else 1)
     assert all(sentence in out for sentence in said), out
 
 
@@ -537,7 +537,7 @@ def test_a_class_without_shapes_is_not_checked(exercise, capsys):
     body = (
         LINEAR + "\n\nclass Model:\n    def __call__(self, X): ...\n    def backward(self): ...\n"
     )
-    assert main(["gradients", exercise("layers", body)]) == 0
+    assert main(["gradients", exercise("my_layers", body)]) == 0
     assert "Model" not in capsys.readouterr().out
 
 
@@ -562,7 +562,7 @@ UNREAD = {
     "exit": ("raise SystemExit(0)\n", "cannot be run: "),
     "annotation": (
         "def grad_A(A: 'S[', Y: S): ...\n", "cannot be read: the signature of grad_A"),
-    "syntax": ("def grad_Z(Z:\n", "cannot be read: line 6: '(' was never closed"),
+    "syntax": ("def grad_Z(Z:\n", "cannot be read: line 6, `def grad_Z(Z:`: '(' was never"),
 }  # fmt: skip
 
 
