@@ -259,7 +259,7 @@ def _standardise_rule(x, mean, var, gamma: Ref | None, axes, eps: float) -> Text
 
 def _bce(p: Program, x: Ref, y: Ref) -> TextbookRule | None:
     a, b = p[x], p[y]
-    for i in range(y.i):
+    for i, step in enumerate(p.steps[: y.i]):
         target = p.values[i]
         if step.kind != "leaf" or not isinstance(target, Tensor) or i == p.wrt.i:
             continue
@@ -344,7 +344,7 @@ def _convolution_rule(x: Ref, w: Ref, flipped: bool) -> TextbookRule:
 
 def _cross_entropy(p: Program, x: Ref, y: Ref) -> TextbookRule | None:
     a, b = p[x], p[y]
-    for i in range(y.i):
+    for i, step in enumerate(p.steps[: y.i]):
         target = p.values[i]
         if step.kind != "leaf" or not isinstance(target, Tensor) or target.dtype != torch.int64:
             continue
