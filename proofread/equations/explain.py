@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from . import meaning as m
 from .compare import Comparison, Link, constant_ratio
 from .patterns import EQUAL
+
+if TYPE_CHECKING:
+    from .declare import Declarations
 
 
 def settle(link: Link, comparisons: list[Comparison], declared: Declarations) -> None:

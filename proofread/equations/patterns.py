@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from . import meaning as m
 from .problem import Unreadable
@@ -27,6 +28,9 @@ from .tree import (
     to_latex,
     walk,
 )
+
+if TYPE_CHECKING:
+    from .reading import Reader
 
 EQUAL = {"=", ":=", "=:", "\\equiv", "\\triangleq", "\\doteq", "\\coloneqq", "\\eqqcolon"}
 ORDER = {
