@@ -336,6 +336,12 @@ def median(value: dict[str, float] | float | None) -> float | None:
     return value["median"] if isinstance(value, dict) else value
 
 
+def title(path: str) -> str:
+    """Return the first heading of a page."""
+    lines = Path(path).read_text().splitlines()
+    return next(line.removeprefix("# ") for line in lines if line.startswith("# "))
+
+
 class MutationsBlock(Block):
     NAME = "mutations"
     COUNTS = ("formulas", "caught", "survived", "same")
@@ -351,7 +357,7 @@ class MutationsBlock(Block):
             "Edits that mean the same",
         ]
         rows = [
-            [Path(path).stem, *(f"{page[count]:,}" for count in self.COUNTS)]
+            [title(path), *(f"{page[count]:,}" for count in self.COUNTS)]
             for path, page in pages.items()
         ]
         totals = [sum(page[count] for page in pages.values()) for count in self.COUNTS]
