@@ -9,6 +9,7 @@ from proofread.gradients.sentences import ANOTHER_NAME, SENTENCES
 from proofread.gradients.values import Finding
 
 STATISTICS = {"var", "normalise", "standardise"}
+THRICE = "every entry is three times the right one"
 MOST = 3  # explanations that are said
 
 # Beside the first explanation these are nonsense: they see a symptom of it at the same place.
@@ -59,14 +60,15 @@ def _apart(findings: list[Finding]) -> list[Finding]:
         return []
     first, *others = findings
     ruled_out = SYMPTOMS.get(first.label, set())
-    return [first, *[f for f in others if f.label not in ruled_out and not _is_dull(f)]]
+    kept = [f for f in others if f.label not in ruled_out]
+    return [first, *[f for f in kept if f.what == first.what or not _is_dull(f)]]
 
 
 def _is_dull(finding: Finding) -> bool:
     """Tell whether a second explanation only gives the ratio of the two gradients again."""
-    thrice = finding.what == "every entry is three times the right one"
+    times = finding.what in ("every entry is twice the right one", THRICE)
     ratio = finding.what.startswith("your gradient is ") and finding.label == "wrong_scale_factor"
-    return thrice or ratio or finding.what.endswith("once too often")
+    return times or ratio or finding.what.endswith("once too often")
 
 
 def _rooted(program: Program) -> bool:

@@ -24,6 +24,7 @@ from proofread.gradients.program import Program, Ref, resolve
 from proofread.gradients.recognise import textbook_rules
 from proofread.gradients.rules import Underivable, differentiate
 from proofread.gradients.trace import trace
+from proofread.gradients.uses import Uses, uses_of
 from proofread.gradients.values import Finding
 
 SECONDS = 1.0  # for each tier: data of training size take longer than a textbook's
@@ -58,6 +59,10 @@ class Problem:
             return trace(self.forward, self.inputs, self.wrt)
         except Exception:  # noqa: BLE001
             return None
+
+    @cached_property
+    def uses(self) -> Uses:
+        return uses_of(self.traced, self.sizes)
 
     @cached_property
     def programs(self) -> list[tuple[str, Program]]:
@@ -158,7 +163,7 @@ def explanations(
     else:
         # What lies near the right gradient too explains nothing: it must explain the difference.
         tolerance = min(tolerance, SHARE * relative_error(u, right))
-        found = values.value_findings(u, right, tolerance, problem.sizes, problem.inputs)
+        found = values.value_findings(u, right, tolerance, problem.uses, problem.inputs)
     if u.shape == right.shape:
         found += _fits(u, problem, tolerance)
         if like is None or any(f.label == "used_updated_weights" for f in like):
@@ -178,7 +183,7 @@ def explanations(
         found = other_constants(u, problem, tolerance)
     if not found:
         scaled = [pair for pool in pools for pair in pool.proportional(u, tolerance)]
-        found = _scaled(scaled, tolerance, problem.sizes)
+        found = _scaled(scaled, tolerance, problem.uses)
     return found
 
 
@@ -202,7 +207,7 @@ def ordered(found: list[Finding]) -> list[Finding]:
     return [f for f in ranked if f.rank <= ranked[0].rank + FAR]
 
 
-def _scaled(scaled, tolerance: float, sizes: set[int]) -> list[Finding]:
+def _scaled(scaled, tolerance: float, uses: Uses) -> list[Finding]:
     """Two mistakes at once: a planted one, and a constant factor on all of it."""
     found = []
     best = min((candidate.rank for candidate, _ in scaled), default=0)
@@ -216,7 +221,7 @@ def _scaled(scaled, tolerance: float, sizes: set[int]) -> list[Finding]:
         rank = candidate.rank + TWICE
         what = f"{candidate.what}; besides, {factor}"
         found += _findings(candidate, what, rank, c)
-        extra = min(values.ratio_findings(c, tolerance, sizes), key=lambda finding: finding.rank)
+        extra = min(values.ratio_findings(c, tolerance, uses), key=lambda finding: finding.rank)
         found.append(Finding(extra.label, what, rank + 2, constant=c, source=candidate.source))
     return found
 
@@ -232,7 +237,7 @@ def _fits(u: Tensor, problem: Problem, tolerance: float) -> list[Finding]:
             more = ratio(rest, term, loose)
             if more is None or ratio(term, problem.right, AGAIN):
                 continue
-            finding = _coefficient(program, i, k, 1 + more, loose, problem.sizes)
+            finding = _coefficient(program, i, k, 1 + more, loose, problem.uses)
             # The two equal halves of a square: each is as good as the other. Only a node that
             # sends its gradient on at each visit counts one of them twice.
             halves = any(key != (i, k) and ratio(b, term, AGAIN) for key, b in terms.items())
@@ -270,7 +275,7 @@ def _without(program: Program, i: int, k: int) -> Tensor | None:
 
 
 def _coefficient(
-    program: Program, i: int, k: int, c: float, tolerance: float, sizes: set[int]
+    program: Program, i: int, k: int, c: float, tolerance: float, uses: Uses
 ) -> Finding | None:
     """Name one term of a sum that is c times as large as it must be."""
     near = max(30 * tolerance, 1e-5)
@@ -285,8 +290,8 @@ def _coefficient(
         return Finding("sign_error", f"{what} has the wrong sign", 18)
     if is_(2):
         return Finding("double_counted", f"{what} is counted twice", 18)
-    for size in sorted(sizes):
-        if abs(c - size) <= near * size:
+    for size in sorted(uses.sizes):
+        if abs(c - size) <= near * size and uses.averages(size):
             return Finding("missing_mean", f"{what} is {size} times too large", 34)
         if is_(1 / size):
             return Finding("extra_mean", f"{what} is divided by {size}", 34)

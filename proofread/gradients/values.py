@@ -14,6 +14,7 @@ from torch import Tensor
 from proofread.gradients.compare import ratio, same
 from proofread.gradients.naming import axes_said
 from proofread.gradients.sentences import SQUARE
+from proofread.gradients.uses import Uses
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +95,14 @@ def shape_hint(have: tuple[int, ...], want: tuple[int, ...]) -> str:
 
 
 def value_findings(
-    u: Tensor, r: Tensor, tolerance: float, sizes: set[int], inputs: Mapping[str, Any]
+    u: Tensor, r: Tensor, tolerance: float, uses: Uses, inputs: Mapping[str, Any]
 ) -> list[Finding]:
     """Explain a gradient of the right shape from its values."""
     found = []
     given = {k: v for k, v in inputs.items() if isinstance(v, Tensor) and v.is_floating_point()}
     c = ratio(u, r, tolerance)
     if c is not None:
-        found += ratio_findings(c, tolerance, sizes)
+        found += ratio_findings(c, tolerance, uses)
         found += number_findings(c, tolerance, inputs)
     if u.dim() >= 2 and u.shape[-1] == u.shape[-2] and same(u.mT, r, tolerance):
         found.append(
@@ -129,7 +130,7 @@ def value_findings(
     return found
 
 
-def ratio_findings(c: float, tolerance: float, sizes: set[int]) -> list[Finding]:
+def ratio_findings(c: float, tolerance: float, uses: Uses) -> list[Finding]:
     """Name a constant ratio of the user's gradient to the right one."""
     near = max(tolerance, 1e-9) * 3
 
@@ -139,38 +140,37 @@ def ratio_findings(c: float, tolerance: float, sizes: set[int]) -> list[Finding]
     if equals(-1):
         return [Finding("sign_error", "every entry has the opposite sign", 1)]
     if c < 0:
-        return _negative_ratio(c, tolerance, sizes)
+        return _negative_ratio(c, tolerance, uses)
     digits = 4 if abs(c - 1) > 0.01 else 7  # or it would read "1 times"
     what = f"your gradient is {c:.{digits}g} times the right one"
     found = [Finding("wrong_scale_factor", what, 45, constant=c)]
     if equals(2):
+        twice = "every entry is twice the right one"
         found += [
-            Finding("double_counted", "every entry is twice the right one", 28),
-            Finding(
-                "stale_gradient",
-                "every entry is twice the right one, as if an earlier result were still there",
-                29,
-            ),
-            Finding("wrong_scale_factor", "every entry is twice the right one", 30),
+            Finding("double_counted", twice, 31 if uses.once else 28),
+            Finding("wrong_scale_factor", twice, 30),
         ]
     if equals(3):
         found.append(Finding("double_counted", "every entry is three times the right one", 33))
-    for count in sorted(sizes):
-        if count > 1 and equals(1 / count):
+    for count in sorted(uses.sizes - {1}):
+        if equals(1 / count):
             found.append(
                 Finding("extra_mean", f"your gradient is the right one divided by {count}", 31)
             )
-        if count > 1 and count != 2 and equals(count):
-            found.append(
-                Finding("missing_mean", f"your gradient is {count} times the right one", 36)
-            )
+        if not equals(count) or count == 2:
+            continue
+        if uses.averages(count):
+            found.append(Finding("missing_mean", what, 36))
+        else:
+            also = f"{what}; {count} is also the size of an axis"
+            found.append(Finding("wrong_scale_factor", also, 36, constant=c))
     return found
 
 
-def _negative_ratio(c: float, tolerance: float, sizes: set[int]) -> list[Finding]:
+def _negative_ratio(c: float, tolerance: float, uses: Uses) -> list[Finding]:
     """Two mistakes at once: the sign, and a factor."""
     what = f"every entry has the opposite sign, and besides is {-c:.4g} times as large"
-    named = ratio_findings(-c, tolerance, sizes)
+    named = ratio_findings(-c, tolerance, uses)
     return [
         Finding("sign_error", what, 32, constant=c),
         *[replace(f, what=f"besides the opposite sign, {f.what}", rank=f.rank + 2) for f in named],

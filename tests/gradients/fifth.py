@@ -152,7 +152,7 @@ WRONG = [
     ("applied_twice", L.cross_entropy, "logits", lambda i, g: softmax_rule(softmax(
         i["logits"], 1), (softmax(i["logits"], 1) - onehot(i["targets"], 4)) / 5 * g)),
     ("stale_gradient", L.tanh, "z", lambda: _Leftover()),
-    ("double_counted", L.embedding, "E", lambda i, g: 2 * torch.zeros_like(i["E"]).index_add(
+    ("wrong_scale_factor", L.embedding, "E", lambda i, g: 2 * torch.zeros_like(i["E"]).index_add(
         0, i["ids"].flatten(), g.reshape(-1, 3))),
     ("wrong_scale_factor", L.dropout, "x", lambda i, g: g * i["mask"] * (1 - i["p"])),
     ("wrong_scale_factor", L.leaky_relu, "z", lambda i, g: g * torch.where(i["z"] > 0, 1, 0.01)),

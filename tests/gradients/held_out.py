@@ -111,7 +111,7 @@ WRONG = [
     ("stale_gradient", L.torch_embedding, "weight", lambda: Accumulating(
         lambda i, g: torch.zeros_like(i["weight"]).index_add(
             0, i["ids"].flatten(), g.reshape(-1, 3)))),
-    ("double_counted", L.mlp_tanh, "W2", lambda i, g: 2 * torch.tanh(i["X"] @ i["W1"]).T @ g),
+    ("wrong_scale_factor", L.mlp_tanh, "W2", lambda i, g: 2 * torch.tanh(i["X"] @ i["W1"]).T @ g),
     ("extra_mean", L.logistic, "w", lambda i, g: i["X"].T @ logistic_step(i, g) / 5),
     ("missing_mean", L.logistic, "w", lambda i, g: i["X"].T @ logistic_step(i, g) * 5),
     ("missing_target", L.logistic, "w", lambda i, g: i["X"].T @ sigmoid(

@@ -89,6 +89,56 @@ def test_symptoms_are_not_said_beside_the_mistake(label):
     assert labels(diagnose(backward, forward, inputs, wrt="a")) == [label]
 
 
+def lora(x, W, A, B, scale):
+    return x @ W + scale * (x @ A) @ B
+
+
+# a factor of 4, of forwards with an axis of size 4
+FOUR_TIMES = {
+    "no average": (
+        lora,
+        {"x": normal(7, 6), "W": normal(6, 5), "A": normal(6, 4), "B": normal(4, 5), "scale": 2.0},
+        lambda i, g: 8.0 * (i["x"] @ i["A"]).T @ g,
+        "B",
+        "wrong_scale_factor",
+        "Your gradient is 4 times the right one; 4 is also the size of an axis.",
+    ),
+    "an average": (
+        lambda x: torch.logsumexp(x, 1) / 4, {"x": normal(4, 3)},
+        lambda i, g: torch.softmax(i["x"], 1) * g[:, None],
+        "x",
+        "missing_mean",
+        "4",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", FOUR_TIMES)
+def test_a_mean_is_named_only_where_the_forward_averages(case):
+    forward, inputs, backward, wrt, label, said = FOUR_TIMES[case]
+    first = diagnose(backward, forward, inputs, wrt=wrt).mistakes[0]
+    assert (first.label, said in first.explanation) == (label, True)
+
+
+@pytest.mark.parametrize(
+    ("forward", "label"),
+    [(lambda a, b: a @ b.T, "wrong_scale_factor"), (lambda a, b: a * (a @ b.T @ b), "double_counted")],
+    ids=["once", "twice"],
+)
+def test_twice_is_double_counted_where_the_forward_uses_it_twice(forward, label):
+    inputs = {"a": A, "b": B}
+
+    def backward(inputs, upstream):
+        return -2 * opposite(forward)(inputs, upstream)
+
+    assert labels(diagnose(backward, forward, inputs, wrt="a"))[0] == label
+    # A tensor can't be run again, and so nothing is seen of an earlier result.
+    given = torch.ones_like(forward(**inputs))
+    held = diagnose(backward(inputs, given), forward, inputs, wrt="a", upstream=given)
+    assert labels(held)[0] == label
+    assert "stale_gradient" not in labels(held)
+
+
 def test_the_same_account_is_said_once():
     diagnosis = diagnose(lambda i, g: g * 1, torch.relu, {"input": A}, wrt="input")
     first, second = diagnosis.mistakes

@@ -157,7 +157,7 @@ WRONG = [
     ("upstream_collapsed", L.nn_linear, "x",
      lambda i, g: g.flatten()[0].expand_as(g) @ i["weight"]),
     ("used_updated_weights", L.linear, "X", stepped_linear),
-    ("double_counted", L.linear, "b", lambda i, g: g.sum(0) + g.sum(0)),
+    ("wrong_scale_factor", L.linear, "b", lambda i, g: g.sum(0) + g.sum(0)),
     ("stale_gradient", L.linear, "W", lambda: Accumulating(lambda i, g: i["X"].T @ g)),
     ("stale_gradient", L.nn_linear, "bias", lambda: Accumulating(lambda i, g: g.sum(0))),
     ("applied_twice", L.linear, "W", lambda i, g: i["X"].T @ (g * g)),
