@@ -70,6 +70,8 @@ def diagnose(
     notes = [*case.notes, *verdict.notes]
     if trial.cancels:
         notes.append(note("cancels"))
+    elif not mistakes and not verdict.notes and trial.rounds:
+        notes.append(note("nearly_cancels"))
     if case.random and mistakes:
         notes.append(note("random_forward"))
     if any(n.label == "upstream_ones" for n in notes) and right.abs().max() < NOTHING:

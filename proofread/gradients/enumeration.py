@@ -16,6 +16,7 @@ from proofread.gradients.candidates import (
     Candidate,
     Enumeration,
 )
+from proofread.gradients.planted.paths import CARRIED, carried_by, detached_too
 from proofread.gradients.planted.reads import chained_reads, read_mistakes, saved_everywhere
 from proofread.gradients.planted.transposes import untransposed
 from proofread.gradients.planted.upstream import identity, stopped, upstream_mistakes
@@ -31,8 +32,9 @@ def every_mistake(e: Enumeration) -> Iterator[Candidate]:
             (i,) = candidate.changes
             step = e.p.steps[i]
             # Where states and weights both fork, a lost state is no lost weight.
-            shape = e.p.shape(Ref(i)) if step.role == "fork" else None
-            kind = (step.phase, step.kind, step.role, step.details.get("called"), shape)
+            forks = step.role == "fork"
+            of = e.p.steps[step.details["forked"]].kind if forks else None
+            kind = (step.phase, step.kind, step.role, step.details.get("called"), of)
             alike.setdefault((candidate.sort, kind), []).append(candidate)
     for candidates in alike.values():
         if len({c.key[1] for c in candidates}) == len(candidates) > 1:
@@ -43,16 +45,31 @@ def every_mistake(e: Enumeration) -> Iterator[Candidate]:
 def _at_all(e: Enumeration, candidates: list[Candidate]) -> Candidate:
     """Plant the same mistake at each of several steps, such as those of a recurrence."""
     first = min(candidates, key=lambda c: c.key[1])
+    what, hint = f"{first.what}, at this and the {_others(len(candidates) - 1)}", first.hint
+    if first.label == "missing_path" and (carrier := carried_by(e, candidates)):
+        what = (
+            "the gradient is not carried from one time step to the one before: the term through "
+            f"the product with {carrier} is left out at every step"
+        )
+        hint = CARRIED
+    elif len(forked := {_forked(e, c) for c in candidates}) == 1 and (value := forked.pop()) >= 0:
+        uses = len(candidates) + 1
+        what = f"only one of the {uses} uses of {e.p.describe(Ref(value))} has a term"
     return Candidate(
         first.label,
-        f"{first.what}, at this and the {_others(len(candidates) - 1)}",
+        what,
         first.rank + 2,
         (e.tag, first.key[1], next(e.counter)),
         e.p,
         {i: change for c in candidates for i, change in c.changes.items()},
         first.also,
-        first.hint,
+        hint,
     )
+
+
+def _forked(e: Enumeration, candidate: Candidate) -> int:
+    """Return the value whose paths meet where a candidate changes the backward; -1 for none."""
+    return e.p.steps[candidate.key[1]].details.get("forked", -1)
 
 
 def _others(count: int) -> str:
@@ -127,5 +144,5 @@ def _detached_label(e: Enumeration, i: int) -> tuple[str, str, tuple]:
     about = p.steps[i].about
     what = f"no gradient reaches {p.describe(Ref(p.gradient_of.get(i, about)))}"
     if p.steps[about].kind == "var":
-        return "norm_var_term_missing", what, ("missing_path", "norm_stats_detached")
+        return "norm_var_term_missing", what, ("missing_path", *detached_too(p))
     return "missing_path", what, ()

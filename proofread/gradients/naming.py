@@ -131,6 +131,10 @@ class Names:
             found = self._permuted(step)
         elif step.kind == "mul" and step.arguments[1] == -1:
             found = self._written("neg", step.arguments[:1], 0)
+        elif step.kind == "pick" and (index := sliced(step, self.p.shape(step.operands()[0]))):
+            source = self.of(step.operands()[0].i)
+            parts = [said for said in source if said.text != "..."]
+            found = _short(_Said(a.cost, f"{a.inside(ATOM)}[{index}]") for a in parts)
         elif step.kind in INFIX:
             found = self._written(step.kind, step.arguments, 0)
         elif called := step.details.get("called", step.kind if step.kind in FUNCTIONS else ""):
@@ -199,7 +203,11 @@ class Names:
         parts = [self._part(a) for a in _flat(arguments) if hasattr(a, "i")]
         if called in PARTS and parts:
             index = parts[1][0].text if len(parts) == 2 and parts[1] else "..."
-            return _short(_Said(a.cost + cost, f"{a.inside(ATOM)}[{index}]") for a in parts[0])
+            return _short(
+                _Said(a.cost + cost, f"{a.inside(ATOM)}[{index}]")
+                for a in parts[0]
+                if a.text != "..."
+            )
         if called == "write" or not parts:
             return []
         called = spelled(called)
@@ -292,6 +300,53 @@ def number(value: float) -> str:
     ('3', '0.3333', '1e-05', '2')
     """
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def sliced(step: Step, shape: tuple[int, ...]) -> str:
+    """Write the part that a step takes of a tensor, such as `:, 3:`; '' where it is another one."""
+    called, settings = step.details.get("called"), step.arguments[1:]
+    if any(not isinstance(a, int | list | None) for a in settings):
+        return ""
+    k = step.details.get("part", 0)
+    place = {"slice": 0, "select": 0, "unbind": 0, "split": 1, "split_with_sizes": 1}.get(called)
+    if place is None:
+        return ""
+    axis = (settings[place] if len(settings) > place else 0) % len(shape)
+    first, last, stride = 0, shape[axis], 1
+    if called == "slice":
+        given = [*settings[1:], *(None,) * 3]
+        first, last, stride = given[0] or 0, given[1], given[2] or 1
+        last = shape[axis] if last is None else last
+    elif called == "split":
+        first, last = k * settings[0], (k + 1) * settings[0]
+    elif called == "split_with_sizes":
+        first = sum(settings[0][:k])
+        last = first + settings[0][k]
+    if called in ("select", "unbind"):
+        part = str(settings[1] if called == "select" else k)
+    else:
+        part = f"{first or ''}:{last if last < shape[axis] else ''}"
+        part += f":{stride}" if stride != 1 else ""
+    if axis == len(shape) - 1 > 1:
+        return f"..., {part}"
+    return ":, " * axis + part
+
+
+def is_named(said: str) -> bool:
+    """Tell a name from what only tells the shape of a value."""
+    return not said.startswith(("a value of", "a single number"))
+
+
+def factor_said(named: str, site: str, place: str = "of", kind: str = "factor") -> str:
+    """Say which factor, or divisor, and where.
+
+    >>> factor_said("gamma", "gamma * x"), factor_said("a value of shape (8,)", "the output")
+    ('the factor gamma of gamma * x', 'a factor of shape (8,) of the output')
+    """
+    said = named if named.startswith("the ") else f"the {kind} {named}"
+    if not is_named(named):
+        said = named.replace("value", kind, 1).replace("single number", kind)
+    return f"{said} {place} {site}" if is_named(site) else said
 
 
 def axes_said(axes: tuple[int, ...]) -> str:

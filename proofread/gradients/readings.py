@@ -5,7 +5,7 @@ from __future__ import annotations
 from proofread.gradients.planted.factors import is_statistic
 from proofread.gradients.program import Program
 from proofread.gradients.report import Mistake
-from proofread.gradients.sentences import ANOTHER_NAME, SENTENCES
+from proofread.gradients.sentences import ANOTHER_NAME, LOG_SOFTMAX, SENTENCES
 from proofread.gradients.values import Finding
 
 STATISTICS = {"var", "normalise", "standardise"}
@@ -21,7 +21,7 @@ SYMPTOMS = {
     "wrong_mean_count": {"missing_upstream", "upstream_collapsed"},
     "extra_mean": {"missing_upstream"},
     "missing_mask": {"wrong_mask", "upstream_collapsed"},
-    "missing_path": {"wrong_mask", "upstream_collapsed"},
+    "missing_path": {"wrong_mask", "wrong_operand", "upstream_collapsed"},
     "missing_target": {"wrong_mask"},
     "missing_broadcast_sum": {"wrong_axis"},
     "wrong_axis": {"upstream_collapsed"},
@@ -50,7 +50,10 @@ def said(
             meant = meaning.format(wrt=wrt, shape=shape)
             sentence = f"{ANOTHER_NAME}: {meant[0].lower()}{meant[1:]}"
         accounts.add(finding.what)
-        hint = finding.hint or _hint(finding, program) or hint.format(wrt=wrt, shape=shape)
+        own = finding.hint
+        if own == LOG_SOFTMAX:
+            own = _hint_on_cross_entropy(program) or own
+        hint = own or _hint(finding, program) or hint.format(wrt=wrt, shape=shape)
         mistakes.append(Mistake(finding.label, sentence, hint))
     return mistakes
 
@@ -78,6 +81,19 @@ def _rooted(program: Program) -> bool:
         and is_statistic(program, step.operands()[0])
         for step in program.steps[: program.output.i + 1]
     )
+
+
+def _hint_on_cross_entropy(program: Program) -> str:
+    """Return the formula of a cross-entropy that the forward calls or computes; else ''."""
+    calls = (*program.calls.values(), *program.recognised.values())
+    call = next((c for c in calls if c.called == "cross_entropy" and len(c.arguments) == 2), None)
+    if call is None:
+        return ""
+    logits, target = (program.describe(ref) for ref in call.arguments)
+    formula = f"softmax({logits}) - one_hot({target})"
+    if any(step.kind in ("mean", "div") for step in program.steps[: program.output.i + 1]):
+        formula = f"({formula}) / N"
+    return f"The gradient of the logits is {formula}."
 
 
 def _hint(finding: Finding, program: Program | None) -> str:

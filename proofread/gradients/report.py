@@ -15,6 +15,12 @@ from proofread.gradients.sentences import ANOTHER_NAME, NOTES
 WIDTH = 79
 EXPRESSION = (re.compile(r"\([^()]*\)"), re.compile(r" (\*\*|[-+*/@<>]|==) "))
 FEW = 3  # rows or columns that are named
+HOW = {
+    "tie_convention": "up to a convention",
+    "cancels": "up to rounding",
+    "nearly_cancels": "up to rounding",
+}
+CHANGES = "Your backward changes "
 GREEN, RED, BOLD, DIM, RESET = "\033[32m", "\033[31m", "\033[1m", "\033[2m", "\033[0m"
 
 
@@ -69,15 +75,20 @@ class Diagnosis:
         )
         shape = tuple(self.gradient.shape)
         if self.ok:
-            tied = any(note.label == "tie_convention" for note in self.notes)
-            how = "up to a convention" if tied else f"error {self.error:.1e}"
+            labels = {note.label for note in self.notes}
+            how = next((HOW[label] for label in HOW if label in labels), f"error {self.error:.1e}")
             lines = [
                 f"{green}✓{reset} gradient with respect to {self.wrt}, shape {shape}: right ({how})"
             ]
         else:
-            lines = [f"{red}✗ gradient with respect to {self.wrt}, shape {shape}: wrong{reset}"]
-        # What is only another name for the same says nothing new.
-        shown = [m for m in self.mistakes if not m.explanation.startswith(ANOTHER_NAME)]
+            head = f"✗ gradient with respect to {self.wrt}, shape {shape}: {self._verdict()}"
+            lines = wrapped(head, "", "  ", width)
+            lines = [f"{red}{line}{reset}" for line in lines]
+        # What is only another name for the same says nothing new; a change in place is seen.
+        first, *others = self.mistakes or [None]
+        shown = [m for m in others if not m.explanation.startswith(ANOTHER_NAME)]
+        besides = [m for m in shown if m.label == "inputs_changed"]
+        shown = [first, *[m for m in shown if m not in besides]] if first else []
         for k, mistake in enumerate(shown):
             lines.append("")
             if k == 1:
@@ -86,6 +97,9 @@ class Diagnosis:
             lines += wrapped(mistake.explanation, "    ", width=width)
             if k == 0:
                 lines += wrapped(mistake.hint, "    → ", "      ", width)
+        for mistake in besides:
+            said = mistake.explanation[0].lower() + mistake.explanation[1:]
+            lines += ["", *wrapped(f"Besides, {said}", "  ", width=width)]
         # An unexplained mistake has said it already; what only changes its inputs differs nowhere.
         told = any(self.where[1:-1] in m.explanation for m in self.mistakes)
         if self.where and not told and not self.where.startswith("0 of"):
@@ -93,6 +107,18 @@ class Diagnosis:
         for note in self.notes:
             lines += wrapped(note.text, "  note: ", "        ", width)
         return "\n".join(lines)
+
+    def _verdict(self) -> str:
+        """Say that a gradient is wrong, or what is wrong where its values are right."""
+        said = self.mistakes[0].explanation
+        if not self.where.startswith("0 of"):
+            return "wrong"
+        if said.startswith("Called again"):
+            return "values right, but not if called again"
+        if self.mistakes[0].label != "inputs_changed":
+            return "wrong"
+        names = said.removeprefix(CHANGES).removesuffix(" in place.")
+        return f"values right, but {names} {'are' if ' and ' in names else 'is'} changed in place"
 
     def as_dict(self) -> dict[str, Any]:
         """Return what --json prints."""
@@ -141,7 +167,7 @@ def locate(u: Tensor, r: Tensor, tolerance: float, name: str) -> str:
     worst = tuple(int(k) for k in torch.unravel_index(torch.tensor(place[0]), r.shape))
     at = f"[{', '.join(map(str, worst))}]" if worst else ""
     yours, right = _apart(float(u[worst]), float(r[worst]))
-    if total == 1:
+    if total == 1 and count:
         return f"Yours is {yours}, the right one {right}."
     text = f"{count} of {total} entries differ{'s' if count == 1 else ''}"
     if r.dim() >= 2 and 1 < count < total:

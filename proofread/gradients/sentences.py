@@ -5,6 +5,9 @@ from __future__ import annotations
 # The hint on a transposition that no shape betrays.
 SQUARE = "It is square, so its shape fits either way: derive one entry, or try unequal sizes."
 
+# The hint on a sign in the rule of log_softmax, which that of cross-entropy is made of.
+LOG_SOFTMAX = "The gradient is G - p * sum(G), with p the softmax and G the upstream."
+
 # How a second label with the account of the first begins.
 ANOTHER_NAME = "Another name for the same"
 
@@ -180,6 +183,8 @@ NOTES = {
     "tie_convention": "It differs only where {what}: there the derivative is a matter of "
     "convention, not a mistake.",
     "cancels": "The gradient is 0: its terms cancel, and what is left of them is rounding.",
+    "nearly_cancels": "The right gradient nearly cancels to 0, and the difference is rounding: "
+    "PyTorch's own is off by as much.",
     "holds_data": "It is right on the data given. On other values it differs: it seems to hold "
     "values computed outside of the function.",
     "nearly": "It is right on the data given. On other values it is off by {what} of the largest "

@@ -11,6 +11,12 @@ from torch import Tensor
 from proofread.gradients.program import Program, Ref
 
 PASSED_ON = {"view", "expand", "cast", "permute"}
+# Steps through which no gradient is 0 for what an entry is.
+SMOOTH = PASSED_ON | {
+    "add", "sub", "mul", "div", "mm", "pow", "sum", "mean", "var", "cat", "softmax", "log_softmax",
+    "logsumexp", "normalise", "standardise", "sigmoid", "tanh", "exp", "log", "sqrt", "rsqrt",
+    "reciprocal", "silu", "gelu", "gelu_tanh", "softplus", "sin", "cos", "conv",
+}  # fmt: skip
 NORMS = {"var", "normalise", "standardise"}
 
 
@@ -21,6 +27,7 @@ class Uses:
     sizes: set[int]
     counts: set[int]
     once: bool
+    blocks: bool  # whether a mask or a kink may make an entry 0
 
     def averages(self, count: int) -> bool:
         """Tell whether the forward averages over so many entries, or over a multiple of them."""
@@ -30,8 +37,8 @@ class Uses:
 def uses_of(p: Program | None, sizes: set[int]) -> Uses:
     """Look into the forward; where it can't be recorded, anything is possible."""
     if p is None:
-        return Uses(sizes, sizes, once=False)
-    return Uses(sizes, _counts(p), _uses(p) == 1)
+        return Uses(sizes, sizes, once=False, blocks=True)
+    return Uses(sizes, _counts(p), _uses(p) == 1, _blocks(p))
 
 
 def _counts(p: Program) -> set[int]:
@@ -60,6 +67,17 @@ def _whole(p: Program, factor: Ref | float, inverse: bool = False) -> set[int]:
     return (
         {int(n) for n in whole} if len(whole) and bool(near.all()) and len(whole) < 100 else set()
     )
+
+
+def _blocks(p: Program) -> bool:
+    for i, step in enumerate(p.steps[: p.output.i + 1]):
+        value = p.values[i]
+        smooth = step.kind in SMOOTH or step.details.get("called") in SMOOTH
+        if step.kind in ("leaf", "captured"):
+            smooth = isinstance(value, Tensor) and not bool((value == 0).any())
+        if not smooth and i != p.wrt.i:
+            return True
+    return False
 
 
 def _uses(p: Program) -> int:

@@ -124,7 +124,7 @@ def value_findings(
         for axes in ([-1], [-2], [-1, -2]):
             if same(u.flip(axes), r, tolerance):
                 found.append(Finding("conv_flip", "your gradient is the right one, flipped", 21))
-    found += mask_findings(u, r, tolerance)
+    found += mask_findings(u, r, tolerance, uses)
     found += leftover_findings(u, r, tolerance, given)
     found += sign_findings(u, r, tolerance)
     return found
@@ -227,7 +227,7 @@ def _numbered(kind: str, places: list[int]) -> str:
     return f"{kind} {', '.join(map(str, places[:-1]))} and {places[-1]}"
 
 
-def mask_findings(u: Tensor, r: Tensor, tolerance: float) -> list[Finding]:
+def mask_findings(u: Tensor, r: Tensor, tolerance: float, uses: Uses) -> list[Finding]:
     """Name a pattern of zeros that differs where the other entries are equal."""
     scale = r.abs().max() * tolerance
     agree = (u - r).abs() <= scale
@@ -260,6 +260,9 @@ def mask_findings(u: Tensor, r: Tensor, tolerance: float) -> list[Finding]:
     if closed and kept:
         if left := _left_out(zero_u, zero_u & ~zero_r):
             return [Finding("not_filled", left, 47)]
+        if not uses.blocks:
+            what = f"{entries(closed)} of your gradient {be(closed)} left at 0"
+            return [Finding("not_filled", what, 48)]
         return [
             Finding(
                 "wrong_mask",

@@ -122,7 +122,10 @@ def test_a_mean_is_named_only_where_the_forward_averages(case):
 
 @pytest.mark.parametrize(
     ("forward", "label"),
-    [(lambda a, b: a @ b.T, "wrong_scale_factor"), (lambda a, b: a * (a @ b.T @ b), "double_counted")],
+    [
+        (lambda a, b: a @ b.T, "wrong_scale_factor"),
+        (lambda a, b: a * (a @ b.T @ b), "double_counted"),
+    ],
     ids=["once", "twice"],
 )
 def test_twice_is_double_counted_where_the_forward_uses_it_twice(forward, label):
@@ -137,6 +140,172 @@ def test_twice_is_double_counted_where_the_forward_uses_it_twice(forward, label)
     held = diagnose(backward(inputs, given), forward, inputs, wrt="a", upstream=given)
     assert labels(held)[0] == label
     assert "stale_gradient" not in labels(held)
+
+
+def hinge(a, p, n):
+    return torch.relu(((a - p) ** 2).sum(1) - ((a - n) ** 2).sum(1) + 0.2).mean()
+
+
+def attention(x, wq, wk):
+    scores = (x @ wq) @ (x @ wk).T
+    return scores.masked_fill(torch.ones(5, 5).triu(1).bool(), -torch.inf).softmax(-1) @ x
+
+
+def attention_detached(i, g):
+    return (
+        attention(i["x"], i["wq"], i["wk"]).new_zeros(())
+        + torch.autograd.functional.vjp(
+            lambda x: attention(i["x"], i["wq"], i["wk"]) * 0 + _weights(i) @ x, i["x"], g
+        )[1]
+    )
+
+
+def _weights(i):
+    scores = (i["x"] @ i["wq"]) @ (i["x"] @ i["wk"]).T
+    return scores.masked_fill(torch.ones(5, 5).triu(1).bool(), -torch.inf).softmax(-1)
+
+
+def twice_in_einsum(x, A):
+    return torch.einsum("bi,ij,bj->b", x, A, x)
+
+
+def by_hand(x):
+    mean = x.mean(-1, keepdim=True)
+    return (x - mean) / torch.sqrt(((x - mean) ** 2).mean(-1, keepdim=True) + 1e-5)
+
+
+def clip(u, v):
+    logits, t = u @ v.T, torch.arange(5)
+    return (F.cross_entropy(logits, t) + F.cross_entropy(logits.T, t)) / 2
+
+
+def pooled(x, seg):
+    return torch.zeros(3, 4, dtype=x.dtype).index_add(0, seg, x) / torch.bincount(seg)[
+        :, None
+    ].clamp(min=1)
+
+
+def block(x, w):
+    return x + torch.tanh(x * w) * torch.sigmoid(x)
+
+
+def without_skip(i, g):
+    x = i["x"].detach().requires_grad_()
+    with torch.enable_grad():
+        y = block(x, i["w"]) - x
+    return torch.autograd.grad(y, x, g)[0]
+
+
+def without_half(i, g):
+    v = i["v"].detach().requires_grad_()
+    with torch.enable_grad():
+        y = 2 * clip(i["u"], v)
+    return torch.autograd.grad(y, v, g)[0]
+
+
+def without_variance(i, g):
+    x = i["x"]
+    scale = (x.var(-1, correction=0, keepdim=True) + 1e-5) ** -0.5
+    return scale * (g - g.mean(-1, keepdim=True))
+
+
+GAMMA = normal(4)
+
+
+def _slope(x):
+    return x * (1 - torch.tanh(F.layer_norm(x, (4,), GAMMA)) ** 2)
+
+
+def rnn(x, Wx, Wh):
+    states = [x.new_zeros(3, 6)]
+    for step in x:
+        states.append(torch.tanh(step @ Wx + states[-1] @ Wh))
+    return torch.stack(states[1:])
+
+
+def through_time(i, g, carry=False, slope=True, first=0):
+    x, Wh = i["x"], i["Wh"]
+    h, gradient, back = rnn(**i), torch.zeros_like(Wh), 0
+    for t in reversed(range(first, len(x))):
+        dz = (g[t] + back) * (1 - h[t] ** 2 if slope else 1)
+        if t:
+            gradient = gradient + h[t - 1].T @ dz
+        back = dz @ Wh.T if carry else 0
+    return gradient
+
+
+STEPS = {"x": normal(10, 3, 4), "Wx": 0.5 * normal(4, 6), "Wh": 0.4 * normal(6, 6)}
+FIVE = STEPS | {"x": STEPS["x"][:5]}
+
+
+# forward, inputs, backward, wrt, the labels that are said, a part of the text, and what is not in it
+SAID = {
+    "hinge": (
+        hinge, {"a": normal(9, 5), "p": normal(9, 5), "n": normal(9, 5)},
+        lambda i, g: g * 2 * (i["n"] - i["p"]) / 9, "a",
+        ["missing_mask", "missing_local_derivative"], "must be 0", "mean",
+    ),
+    "bounded count": (
+        pooled, {"x": normal(9, 4), "seg": torch.tensor([0, 0, 1, 2, 2, 2, 1, 0, 2])},
+        lambda i, g: g[i["seg"]], "x", ["missing_scale_factor", "missing_local_derivative"], "1 / clamp", "mask",
+    ),
+    "half of two losses": (
+        clip, {"u": normal(5, 7), "v": normal(5, 7)}, without_half, "v",
+        ["missing_scale_factor"], "The divisor 2", "not multiplied",
+    ),
+    "einsum": (
+        twice_in_einsum, {"x": A, "A": normal(4, 4)},
+        lambda i, g: g[:, None] * (i["x"] @ i["A"].T), "x",
+        ["missing_path", "overwrite_not_accumulate"], "One of the two uses of x in", "x through x ",
+    ),
+    "norm by hand": (
+        by_hand, {"x": normal(4, 8)}, without_variance, "x",
+        ["norm_var_term_missing"], "variance", "direct",
+    ),
+    "skip": (
+        block, {"x": A, "w": B}, without_skip, "x",
+        ["missing_path", "overwrite_not_accumulate"], "the skip", "product",
+    ),
+    "anchor": (
+        lambda a, p, n: ((a - p) ** 2).sum(1) - torch.tanh(a - n).sum(1), {"a": A, "p": B, "n": C},
+        lambda i, g: 2 * (i["a"] - i["p"]) * g[:, None], "a",
+        ["missing_path", "overwrite_not_accumulate"], "→ Add its term", "unchanged",
+    ),
+    "not carried": (
+        rnn, FIVE, through_time, "Wh", ["missing_path", "overwrite_not_accumulate"],
+        "not carried from one time step to the one before: the term through the product with Wh",
+        "a value of shape",
+    ),
+    "last step": (
+        rnn, FIVE, lambda i, g: through_time(i, g, first=4), "Wh", None,
+        "Only one of the 5 uses of Wh has a term.", "a value of shape",
+    ),
+    "ten derivatives": (
+        rnn, STEPS, lambda i, g: through_time(i, g, carry=True, slope=False), "Wh",
+        ["missing_local_derivative"], "The derivative of tanh is left out", "a value of shape",
+    ),
+    "factor without a name": (
+        lambda x: torch.tanh(F.layer_norm(x, (4,), GAMMA)) * x, {"x": A},
+        lambda i, g: torch.autograd.functional.vjp(
+            lambda x: torch.tanh(F.layer_norm(i["x"], (4,), GAMMA)) * x
+            + (F.layer_norm(x, (4,)) * _slope(i["x"])), i["x"], g)[1],
+        "x", None, "actor of shape (4,) is left out", "factor a value",
+    ),
+    "softmax behind a mask": (
+        attention, {"x": normal(5, 4), "wq": normal(4, 3), "wk": normal(4, 3)},
+        attention_detached, "x", None, "Only one of the 3 uses of x has a term.", "triu",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", SAID)
+def test_says_no_nonsense(case):
+    forward, inputs, backward, wrt, expected, there, not_there = SAID[case]
+    diagnosis = diagnose(backward, forward, inputs, wrt=wrt)
+    text = " ".join(str(diagnosis).split())
+    assert there in text
+    assert not_there not in text
+    assert expected is None or labels(diagnosis) == expected
 
 
 def test_the_same_account_is_said_once():
@@ -185,3 +354,37 @@ def test_the_length_of_a_vector_is_called_a_norm():
     # The clamp in F.normalize is open everywhere: to invert it is no likely mistake.
     assert not {"variance", "1/std", "clamp"} & set(said.split())
     assert "wrong_mask" not in said
+
+
+def test_the_hint_on_a_cross_entropy_is_its_own_formula():
+    def plus(i, g):
+        return g * (torch.softmax(i["z"], 1) + F.one_hot(i["y"], 4)) / 5
+
+    held = diagnose(plus, lambda z, y: F.cross_entropy(z, y), {"z": A, "y": Y}, wrt="z")
+    assert held.mistakes[0].hint == "The gradient of the logits is (softmax(z) - one_hot(y)) / N."
+
+
+def doubled_in_place(i, g):
+    return g.mul_(2)
+
+
+def test_a_gradient_whose_values_are_right_is_not_called_wrong():
+    text = str(diagnose(doubled_in_place, lambda a: 2 * a, {"a": A}, wrt="a"))
+    assert "values right, but upstream is changed in place" in " ".join(text.split())
+    assert "wrong" not in text
+    assert all(len(line) < 80 for line in text.splitlines())
+
+
+def test_a_change_in_place_is_no_other_reading():
+    text = str(diagnose(doubled_in_place, lambda a, b: a * b, {"a": A, "b": B}, wrt="a"))
+    assert "Besides, your backward changes upstream in place." in text
+    assert "could also come from" not in text
+
+
+def test_says_that_a_gradient_cancels_rather_than_an_error_of_1():
+    held = diagnose(torch.zeros(3, 4), lambda z: F.layer_norm(z, (4,)), {"z": torch.randn(
+        3, 4, generator=torch.Generator().manual_seed(1))}, wrt="z")  # fmt: skip
+    assert held.ok
+    text = str(held)
+    assert "right (up to rounding)" in text
+    assert "cancels to 0" in text

@@ -16,7 +16,7 @@ from proofread.gradients.candidates import (
     plants,
     shaped,
 )
-from proofread.gradients.naming import number
+from proofread.gradients.naming import factor_said, number
 from proofread.gradients.planted.factors import is_statistic
 from proofread.gradients.program import Ref, Step, resolve
 
@@ -38,7 +38,7 @@ def _forward_mul(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
         if factor == -1:
             label = "sign_error"
         named = e.name(factor) if isinstance(factor, Ref) else e.p.number(factor)
-        said = f"the factor {named} of {e.p.describe(Ref(i))}"
+        said = factor_said(named, e.p.describe(Ref(i)))
         if not whole and factor != -1:
             yield _only_read(e, i, said, lambda a, b, k=kept: (a, b)[k])
         yield e.rescaled(
@@ -76,7 +76,7 @@ def _forward_div(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
     if isinstance(divisor, Ref) and e.active >> divisor.i & 1:
         return
     named = e.name(divisor) if isinstance(divisor, Ref) else e.p.number(divisor)
-    said = f"the divisor {named} of {e.p.describe(Ref(i))}"
+    said = factor_said(named, e.p.describe(Ref(i)), kind="divisor")
     if not isinstance(divisor, Ref) or e.p[divisor].numel() == 1:
         yield _only_read(e, i, said, lambda a, b: a.clone())
     multiplied = f"your gradient multiplies by {said}, and must divide by it"
@@ -129,7 +129,7 @@ def _forward_pow(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
     exponent = step.arguments[1]
     if isinstance(exponent, int | float):
         for other in (exponent - 1, exponent + 1, -exponent, 2 * exponent, exponent / 2):
-            yield e.instead(
+            candidate = e.instead(
                 i,
                 "wrong_power",
                 f"your gradient is that of the exponent {number(other)}, and {e.p.describe(Ref(i))} "
@@ -137,3 +137,16 @@ def _forward_pow(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
                 COUNTERFACTUAL + 3,
                 lambda x, n, k=other: x**k,
             )
+            for j in e.used:
+                back = e.p.steps[j]
+                if back.about == i and back.kind == "power":
+                    candidate.changes[j] = lambda values, s=back, k=other: (
+                        resolve(s.arguments[0], values) ** (k - 1)
+                    )
+                elif back.about == i and back.role == "power":
+                    candidate.changes[j] = lambda values, s=back, k=other: (
+                        resolve(s.arguments[0], values) * k
+                    )
+            # Without its own derivative it would be another forward that is differentiated.
+            if len(candidate.changes) > 1 or not e.active >> i & 1:
+                yield candidate

@@ -207,13 +207,7 @@ def _forward_reduce(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
                 lambda f: 1 / (count - 1),
             )
     else:
-        yield e.instead(
-            i,
-            "extra_mean",
-            f"your gradient is that of a mean, and {said} is a sum",
-            COUNTERFACTUAL,
-            lambda x: x.mean(axes, keepdim=keep),
-        )
+        yield from _mean_for_sum(e, i, step, count)
     if step.kind == "mean" and count > 1 and _squares(e.p, source):
         yield e.rescaled(
             i,
@@ -234,6 +228,24 @@ def _forward_reduce(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
                 COUNTERFACTUAL,
                 lambda x, o=other: reduced(x, step, o, True),
             )
+
+
+def _mean_for_sum(e: Enumeration, i: int, step: Step, count: int) -> Iterator[Candidate]:
+    """Plant a mean, and its share in the backward: without that it would be a sum still."""
+    axes, keep = step.details["axes"], step.details["keep"]
+    candidate = e.instead(
+        i,
+        "extra_mean",
+        f"your gradient is that of a mean, and {e.p.describe(Ref(i))} is a sum",
+        COUNTERFACTUAL,
+        lambda x: x.mean(axes, keepdim=keep),
+    )
+    for j in e.used:
+        back = e.p.steps[j]
+        if back.about == i and back.kind == "spread":
+            candidate.changes[j] = lambda values, back=back: back.run(values) / count
+    if len(candidate.changes) > 1:
+        yield candidate
 
 
 def _squares(p: Program, ref: Ref) -> bool:

@@ -19,6 +19,8 @@ from proofread.gradients.program import Ref, Step, resolve
 
 @plants("where", into=FORWARDS)
 def _forward_where(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
+    if _only_bounds(e, step):
+        return
     said = f"the mask of {e.p.describe(Ref(i))}"
     plans = [
         ("missing_mask", f"{said} is left out", lambda c: torch.zeros_like(c)),
@@ -45,6 +47,14 @@ def _forward_where(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
         yield _with_condition(e, i, label, what, other)
 
 
+def _only_bounds(e: Enumeration, step: Step) -> bool:
+    """Tell a bound on what no gradient passes, such as that of a count of at least 1."""
+    if step.kind != "where" or step.needs & e.active:
+        return False
+    condition, *branches = step.operands()
+    return bool({*e.p.steps[condition.i].operands()} & {*branches})
+
+
 def _with_condition(e: Enumeration, i: int, label: str, what: str, other) -> Candidate:
     """Plant another condition in a `where` and in the masks of its backward."""
     candidate = e.instead(
@@ -67,7 +77,8 @@ def _forward_condition(e: Enumeration, i: int, step: Step) -> Iterator[Candidate
     said = f"the condition on {e.name(step.operands()[0])}"
     if not named.startswith("a value"):
         said = f"the condition {named}"
-    if e.p.values[i].dtype != torch.bool:
+    into = [s for s in e.p.steps[: e.start] if Ref(i) in s.operands()]
+    if e.p.values[i].dtype != torch.bool or (into and all(_only_bounds(e, s) for s in into)):
         return
     if e.p.values[i].unique().numel() > 1:
         yield e.instead(

@@ -90,7 +90,7 @@ def _pick(p, args, kwargs, result):
 def _split(p, args, kwargs, result):
     func = kwargs["func"]
     return [
-        p.emit("pick", lambda *a, k=k: func(*a)[k], *args, called=kwargs["name"])
+        p.emit("pick", lambda *a, k=k: func(*a)[k], *args, called=kwargs["name"], part=k)
         for k in range(len(result))
     ]
 

@@ -38,7 +38,7 @@ def count_mistakes(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
         if other in (count, 1, count * count, 0):
             continue
         within = count % other == 0
-        label = "wrong_mean_count"
+        label, as_said = "wrong_mean_count", f"{'' if plain else 'one average of '}{site}"
         # 1/N twice, N a part of the count, is an average too many; N * C for N is a miscount.
         beyond = other % count == 0 and other // count in e.sizes
         repeated = beyond and count % (other // count) == 0
@@ -47,12 +47,13 @@ def count_mistakes(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
         if repeated:
             label = "extra_mean"
         elif step.details.get("bessel") and abs(other - count) == 1:
-            rank, also = LOCAL - 2, ("other_variant",)  # the other variance's count
+            label, rank, also = "other_variant", LOCAL - 2, ("wrong_mean_count",)
+            as_said = f"the {'biased' if other < count else 'unbiased'} variance of {site}"
         yield e.instead(
             i,
             label,
             f"your gradient divides by {other} where it must divide by {number(count)}, as "
-            f"{'' if plain else 'one average of '}{site} does",
+            f"{as_said} does",
             rank,
             lambda g, f, o=other: g * sign / o,
             also,

@@ -11,7 +11,7 @@ from proofread.gradients.candidates import (
     plants,
     shaped,
 )
-from proofread.gradients.naming import number
+from proofread.gradients.naming import factor_said, is_named, number, spelled
 from proofread.gradients.planted.counts import count_mistakes, window_mistakes
 from proofread.gradients.planted.masks import mask_mistakes
 from proofread.gradients.program import Program, Ref, Step
@@ -82,7 +82,8 @@ def _mul(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
     elif step.role in ("mask", "activation_mask"):
         yield from mask_mistakes(e, i, step)
     elif step.role in ("local", "loss"):
-        called = site if site.endswith(")") else step.details.get("called", site)
+        own = step.details.get("called") or spelled(about.details.get("called", ""))
+        called = site if is_named(site) and site.endswith(")") else own or site
         yield e.instead(
             i, "missing_local_derivative", f"the derivative of {called} is left out", LOCAL, drop
         )
@@ -115,9 +116,7 @@ def _factor_said(e: Enumeration, step: Step) -> tuple[str, bool]:
         return f"the divisor {e.p.number(about.arguments[1])} of {site}", True
     named = e.name(factor) if isinstance(factor, Ref) else e.p.number(factor)
     place = "of" if about.kind in ("mul", "div") else "in the derivative of"
-    if not named.startswith("the "):
-        named = f"the factor {named}"
-    return f"{named} {place} {site}", False
+    return factor_said(named, site, place), False
 
 
 def _may_be_count(e: Enumeration, factor) -> bool:

@@ -59,7 +59,9 @@ def mask_mistakes(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
         yield e.instead(
             i, "missing_mask", f"the mask {here} is left out", LOCAL, lambda g, f: g * largest(f)
         )
-    if e.p[factor].unique().numel() > 1:
+    # Behind a softmax no gradient comes to what the mask blocks: inverted, it lets none through.
+    gradient = e.p[step.arguments[0]]
+    if e.p[factor].unique().numel() > 1 and (gradient * (e.p[factor] == 0)).any():
         yield e.instead(
             i,
             "wrong_mask",
@@ -96,7 +98,7 @@ def mask_mistakes(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
         if value.dtype == torch.int64 or j == factor.i:
             continue
         condition = e.p.steps[factor.i]
-        if value.dtype == torch.bool:
+        if value.dtype == torch.bool and (gradient * value).any():
             yield e.instead(
                 i,
                 "wrong_mask",
@@ -104,10 +106,12 @@ def mask_mistakes(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
                 SWAP,
                 lambda g, f, v=value: g * v,
             )
+        if value.dtype == torch.bool:
             continue
         for said, test in (("> 0", _positive), ("< 0", _negative)):
             # A mask that is open or closed everywhere is no mask.
-            if test(value).unique().numel() > 1 and (activation or condition.kind == "condition"):
+            telling = test(value).unique().numel() > 1 and (gradient * test(value)).any()
+            if telling and (activation or condition.kind == "condition"):
                 yield e.plant(
                     i,
                     "wrong_mask",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 from proofread.gradients.candidates import (
@@ -10,7 +11,11 @@ from proofread.gradients.candidates import (
     Enumeration,
     plants,
 )
+from proofread.gradients.planted.factors import is_statistic
 from proofread.gradients.program import Program, Ref, Step
+from proofread.gradients.uses import PASSED_ON
+
+CARRIED = "In the loop over time, start with dh = upstream[t] + what came back from step t + 1."
 
 
 @plants("add")
@@ -33,17 +38,27 @@ def _path_label(e: Enumeration, forked: int, lost: Ref, kept: Ref) -> tuple[str,
     about_lost, about_kept = p.steps[lost.i].about, p.steps[kept.i].about
     what = f"the path from {here} through {through} is left out"
     hint = ""
+    if through == here:  # an einsum moves the axes of each of its operands first
+        what = f"one of the two uses of {here} in {use_said(p, lost)} has no term"
     if about_lost == about_kept:
         what = f"one of the two terms of the derivative of {through} is left out"
-    elif is_skip(p, forked, lost):
-        to = p.describe(Ref(p.gradient_of[lost.i]))
-        what = f"the direct path from {here} to {to}{skip_said(p, lost)} is left out"
-        hint = "A sum passes its gradient on unchanged, to each of its terms."
     statistic = _statistic_on_path(p, forked, about_lost)
     if statistic == "mean":
         return "norm_mean_term_missing", what, ("missing_path",), hint
     if statistic == "var":
-        return "norm_var_term_missing", what, ("missing_path", "norm_stats_detached"), hint
+        return "norm_var_term_missing", what, ("missing_path", *detached_too(p)), hint
+    if about_lost != about_kept:
+        if is_skip(p, forked, lost):
+            to = p.describe(Ref(p.gradient_of[lost.i]))
+            what = f"the direct path from {here} to {to}{skip_said(p, lost)} is left out"
+            hint = "Add its term: a sum passes its gradient on unchanged, to each of its terms."
+            if p.steps[p.gradient_of[lost.i]].kind == "sub":
+                hint = "Add its term: a - b passes its gradient on to a, and with a minus to b."
+        # Paths part at the sum itself, wherever its gradient was computed last.
+        about_lost, about_kept = (
+            p.gradient_of[part.i] if is_skip(p, forked, part) else p.steps[part.i].about
+            for part in (lost, kept)
+        )
     if about_lost == about_kept and _is_square(p.steps[about_lost]):
         what = f"the factor 2 of the square of {here} is left out"
         return "missing_scale_factor", what, ("missing_product_term", "missing_path"), ""
@@ -68,6 +83,50 @@ def through_said(p: Program, part: Ref) -> str:
         if Ref(i) in p.steps[j].operands():
             i = j
     return p.describe(Ref(i))
+
+
+def carried_by(e: Enumeration, candidates: list[Candidate]) -> str:
+    """Name the weight by which a state of a recurrence goes into the next; '' where it does not.
+
+    `candidates` leave out the same path at several forks: of the states, and of that weight too.
+    """
+    p = e.p
+    steps = [p.steps[i] for c in candidates for i in c.changes]
+    if any(s.role != "fork" for s in steps):
+        return ""
+    steps = [s for s in steps if p.steps[s.details["forked"]].kind != "leaf"]
+    states = sorted({s.details["forked"] for s in steps})
+    follows = [p.dependents(1 << a) >> b & 1 for a, b in itertools.pairwise(states)]
+    alike = {(p.steps[i].kind, p.steps[i].details.get("called")) for i in states}
+    if not steps or len(states) < len(steps) or not all(follows) or len(alike) > 1:
+        return ""
+    for position in (0, 1):
+        about = [p.steps[p.steps[s.arguments[position].i].about] for s in steps]
+        shared = set.intersection(*({r.i for r in a.operands()} for a in about))
+        if len(shared) == 1 and {a.kind for a in about} == {"mm"}:
+            return p.describe(Ref(shared.pop()))
+    return ""
+
+
+def use_said(p: Program, part: Ref) -> str:
+    """Name what a value goes into, past the steps that only move its entries about."""
+    i = p.steps[part.i].about
+    while p.steps[i].kind in PASSED_ON and i < p.output.i:
+        i = next(
+            (j for j in range(i + 1, p.output.i + 1) if Ref(i) in p.steps[j].operands()), p.output.i
+        )
+    return p.describe(Ref(i))
+
+
+def detached_too(p: Program) -> tuple[str, ...]:
+    """Name the lost path of a variance also after all statistics, where there is no mean beside it."""
+    active = p.dependents(1 << p.wrt.i)
+    centred = any(
+        step.kind == "sub"
+        and any(active >> r.i & 1 and is_statistic(p, r) for r in step.operands())
+        for step in p.steps[: p.output.i + 1]
+    )
+    return () if centred else ("norm_stats_detached",)
 
 
 def skip_said(p: Program, part: Ref) -> str:

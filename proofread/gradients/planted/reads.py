@@ -15,7 +15,7 @@ from proofread.gradients.candidates import (
 )
 from proofread.gradients.naming import spelled
 from proofread.gradients.planted.upstream import COLLAPSES
-from proofread.gradients.program import Ref, Step
+from proofread.gradients.program import Ref, Step, resolve
 
 COLLAPSIBLE = ("mul", "mul3", "mm", "stat_mul", "conv_backward", "scatter", "vjp")
 
@@ -34,17 +34,18 @@ def read_mistakes(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
 def _gradient_read(e: Enumeration, i, step, position, argument) -> Iterator[Candidate]:
     if step.kind in ("view", "permute", "spread", "fork_copy"):
         return
-    here = e.site(i)
-    yield e.reading(
-        i,
-        position,
-        "missing_upstream",
-        f"the term of {here} is not multiplied by {e.name(argument)}",
-        LOCAL + 1,
-        lambda values: torch.ones_like(values[argument.i]),
-    )
     value = e.p.values[argument.i]
     level = bool((value == value.reshape(-1)[0]).all())  # such as 1/N for each entry
+    # A constant other than the upstream itself is a factor of the forward.
+    if not level or value.reshape(-1)[0] in e.p.values[e.start]:
+        yield e.reading(
+            i,
+            position,
+            "missing_upstream",
+            f"the term of {e.site(i)} is not multiplied by {e.name(argument)}",
+            LOCAL + 1,
+            lambda values: torch.ones_like(values[argument.i]),
+        )
     if step.kind in COLLAPSIBLE and not level:
         for what, collapse in COLLAPSES:
             yield e.reading(
@@ -81,6 +82,8 @@ def _saved_read(e: Enumeration, i, step, position, argument) -> Iterator[Candida
             continue
         if not e.p.is_float(Ref(j)) or _is_derived_view(e, j, argument.i):
             continue
+        if (value == 0).any() and _stops_all(e, step, position, Ref(j)):
+            continue  # such as a mask behind a softmax with that mask: a path is left out
         label, rank = _swap_label(e, step, argument.i, j)
         said = f"your gradient uses {e.name(Ref(j))} where {named} belongs"
         hint = swap_hint(e, step, argument.i, j)
@@ -112,6 +115,16 @@ def _saved_read(e: Enumeration, i, step, position, argument) -> Iterator[Candida
             LOCAL,
             lambda values: values[argument.i].mT,
         )
+
+
+def _stops_all(e: Enumeration, step: Step, position: int, other: Ref) -> bool:
+    """Tell whether a step gives 0 everywhere with another value among its arguments."""
+    arguments = [resolve(a, e.p.values) for a in step.arguments]
+    arguments[position] = e.p[other].to(arguments[position].dtype)
+    try:
+        return not step.function(*arguments).any()
+    except (RuntimeError, IndexError, ValueError, TypeError):
+        return False
 
 
 def _multiplied_again(e: Enumeration, right: int, wrong: int) -> Ref | None:

@@ -155,7 +155,7 @@ def normalise_gradient(
         *[
             Alternative(
                 "wrong_power",
-                f"the term of the {statistic} in the gradient of {{site}} has {_power(1 + k, scale)} where {scale} belongs",
+                f"the term of the {statistic} in the gradient of {{site}} has {_power(1 + k, scale)} where {scale} belongs{_as_power(k, statistic)}",
                 lambda g, m, t, i, a, r, k=k: g - m - t * r**k,
             )
             for k in (-2, -1, 1, 2)
@@ -311,6 +311,12 @@ def _other_counts(shape: tuple[int, ...], count: int) -> list[int]:
 
 def _power(k: int, scale: str) -> str:
     return {0: f"no {scale}", -1: scale[2:], 2: f"({scale})²", 3: f"({scale})³"}[k]
+
+
+def _as_power(k: int, statistic: str) -> str:
+    """Say the same of who writes the derivative of the scale as a power of variance + eps."""
+    said = {"variance": "var", "mean square": "mean square"}.get(statistic)
+    return f": ({said} + eps)**{-1.5 - k / 2:g} for **-1.5" if said else ""
 
 
 def other_axes(axes: tuple[int, ...], rank: int) -> list[tuple[int, ...]]:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from proofread.gradients.program import Alternative, Program, Ref
 from proofread.gradients.rules.core import by_autograd, mul, rule, spread, total
+from proofread.gradients.sentences import LOG_SOFTMAX
 
 
 @rule("logsumexp")
@@ -224,7 +225,7 @@ def log_softmax_gradient(p: Program, x: Ref, y: Ref, g: Ref, axis: int) -> Ref:
                     "sign_error",
                     "one of the two terms of the gradient of {site} has the wrong sign",
                     rule,
-                    "The gradient is G - p * sum(G), with p the softmax and G the upstream.",
+                    LOG_SOFTMAX,
                 )
                 for rule in (lambda g, t, q, z: g + t, lambda g, t, q, z: -g - t)
             ],
