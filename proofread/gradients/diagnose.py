@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from proofread.gradients import experiments, intake, kinks
+from proofread.gradients import experiments, intake, kinks, patterns
 from proofread.gradients.compare import relative_error, same
 from proofread.gradients.readings import said
-from proofread.gradients.report import Diagnosis, Note, locate, note
+from proofread.gradients.report import Diagnosis, Note, differing, locate, note
 from proofread.gradients.search import explain
 from proofread.gradients.values import Finding, be, shape_hint
 from proofread.signatures import brief
@@ -150,10 +150,16 @@ def _unexplained(trial: experiments.Trial, wrt: str) -> Finding:
         return Finding("wrong_shape", where, 99, hint)
     where = where[0].lower() + where[1:]
     error = relative_error(trial.yours, trial.right)
+    differ = differing(trial.yours, trial.right, trial.tolerance)
+    which, hint = patterns.pattern(differ, trial.inputs)
+    if error <= patterns.SMALL:
+        hint = patterns.ROUNDED
+    if which:
+        where = where.replace(";", f", {which};", 1)
     if error < NEARLY:
         where = f"it is off by at most {error:.1g} of the largest entry; {where}"
     what = f"your gradient is wrong, and I don't know why: {where}"
-    return Finding("unexplained", what, 99)
+    return Finding("unexplained", what, 99, hint)
 
 
 def _is_output(trial: experiments.Trial) -> bool:

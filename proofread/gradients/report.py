@@ -82,7 +82,7 @@ class Diagnosis:
             ]
         else:
             head = f"✗ gradient with respect to {self.wrt}, shape {shape}: {self._verdict()}"
-            lines = wrapped(head, "", "  ", width)
+            lines = wrapped(head, "", "    ", width)
             lines = [f"{red}{line}{reset}" for line in lines]
         # What is only another name for the same says nothing new; a change in place is seen.
         first, *others = self.mistakes or [None]
@@ -101,7 +101,9 @@ class Diagnosis:
             said = mistake.explanation[0].lower() + mistake.explanation[1:]
             lines += ["", *wrapped(f"Besides, {said}", "  ", width=width)]
         # An unexplained mistake has said it already; what only changes its inputs differs nowhere.
-        told = any(self.where[1:-1] in m.explanation for m in self.mistakes)
+        told = any(
+            m.label == "unexplained" or self.where[1:-1] in m.explanation for m in self.mistakes
+        )
         if self.where and not told and not self.where.startswith("0 of"):
             lines += ["", *wrapped(self.where, "  ", width=width)]
         for note in self.notes:
@@ -156,12 +158,17 @@ def note(label: str, what: str = "") -> Note:
     return Note(label, NOTES[label].format(what=what))
 
 
+def differing(u: Tensor, r: Tensor, tolerance: float) -> Tensor:
+    """Tell of each entry whether the two differ."""
+    scale = max(t.abs().nan_to_num(0, 0, 0).max() for t in (u, r))
+    return ~((u - r).abs() <= tolerance * scale)
+
+
 def locate(u: Tensor, r: Tensor, tolerance: float, name: str) -> str:
     """Say where two gradients of one shape, with respect to `name`, differ and by how much."""
     if u.shape != r.shape:
         return f"Yours has shape {tuple(u.shape)}, the right one {tuple(r.shape)}."
-    scale = max(t.abs().nan_to_num(0, 0, 0).max() for t in (u, r))
-    wrong = ~((u - r).abs() <= tolerance * scale)
+    wrong = differing(u, r, tolerance)
     count, total = int(wrong.sum()), wrong.numel()
     place = tuple(int(k) for k in (u - r).abs().nan_to_num(torch.inf).argmax().reshape(1))
     worst = tuple(int(k) for k in torch.unravel_index(torch.tensor(place[0]), r.shape))

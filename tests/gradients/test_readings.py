@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from proofread import diagnose
+from proofread.gradients.patterns import pattern
 from tests.gradients.layers import normal
 from tests.gradients.tables import labels
 
@@ -186,14 +187,16 @@ def pooled(x, seg):
 
 
 def block(x, w):
-    return x + torch.tanh(x * w) * torch.sigmoid(x)
+    y = x + torch.tanh(x * w)
+    return y * torch.sigmoid(y)
 
 
 def without_skip(i, g):
     x = i["x"].detach().requires_grad_()
     with torch.enable_grad():
-        y = block(x, i["w"]) - x
-    return torch.autograd.grad(y, x, g)[0]
+        y = i["x"] + torch.tanh(x * i["w"])
+        z = y * torch.sigmoid(y)
+    return torch.autograd.grad(z, x, g)[0]
 
 
 def without_half(i, g):
@@ -388,3 +391,46 @@ def test_says_that_a_gradient_cancels_rather_than_an_error_of_1():
     text = str(held)
     assert "right (up to rounding)" in text
     assert "cancels to 0" in text
+
+
+def off_where_negative(i, g):
+    return g * torch.where(i["a"] > 0, 1, torch.cos(3 * i["a"]))
+
+
+def nearly(i, g):
+    return g * torch.cos(i["a"] * 1.00002)
+
+
+def never_filled(i, g):
+    gradient = torch.zeros_like(i["a"])
+    for k in range(len(gradient) - 1):
+        gradient[k] = g[k] @ i["b"].T
+    return gradient
+
+
+UNEXPLAINED = {
+    "sign": (lambda a: F.elu(a), {"a": A}, off_where_negative, "all where a <= 0; the most"),
+    "rounded": (lambda a: torch.sin(a), {"a": A}, nearly, "a rounded constant or a left-out eps"),
+    "never filled": (
+        lambda a, b: a @ b, {"a": A, "b": normal(4, 3)}, never_filled,
+        "not_filled Row 4 of your gradient is left at 0. → Does your loop get there?",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", UNEXPLAINED)
+def test_says_what_can_be_seen_of_what_has_no_name(case):
+    forward, inputs, backward, seen = UNEXPLAINED[case]
+    text = " ".join(str(diagnose(backward, forward, inputs, wrt="a")).split())
+    assert seen in text
+
+
+def test_a_repeated_index_is_seen():
+    ids = torch.tensor([[0, 0, 1], [2, 1, 3], [4, 2, 2]])
+    wrong = torch.zeros(6, 2, dtype=torch.bool)
+    wrong[[0, 2]] = True
+    assert pattern(wrong, {"ids": ids})[0] == "all read more than once by one row of ids"
+    wrong[1] = True
+    assert pattern(wrong, {"ids": ids})[0] == "all read more than once by ids"
+    wrong[5] = True
+    assert pattern(wrong, {"ids": ids}) == ("", "")
