@@ -175,6 +175,24 @@ def by_hand(x):
     return (x - mean) / torch.sqrt(((x - mean) ** 2).mean(-1, keepdim=True) + 1e-5)
 
 
+def without_cube(i, g):
+    centred = i["x"] - i["x"].mean(-1, keepdim=True)
+    var = (centred**2).mean(-1, keepdim=True) + 1e-5
+    slope = (g * centred).sum(-1, keepdim=True) * -0.5 * var**-0.5
+    gradient = g * var**-0.5 + 2 * centred * slope / 8
+    return gradient - gradient.mean(-1, keepdim=True)
+
+
+def unbiased(x):
+    return (x - x.mean(0)) / torch.sqrt(x.var(0) + 1e-5)
+
+
+def as_if_biased(i, g):
+    scale = (i["x"].var(0) + 1e-5) ** -0.5
+    hat = (i["x"] - i["x"].mean(0)) * scale
+    return scale * (g - g.mean(0) - hat * (g * hat).mean(0))
+
+
 def clip(u, v):
     logits, t = u @ v.T, torch.arange(5)
     return (F.cross_entropy(logits, t) + F.cross_entropy(logits.T, t)) / 2
@@ -250,7 +268,7 @@ SAID = {
     ),
     "bounded count": (
         pooled, {"x": normal(9, 4), "seg": torch.tensor([0, 0, 1, 2, 2, 2, 1, 0, 2])},
-        lambda i, g: g[i["seg"]], "x", ["missing_scale_factor", "missing_local_derivative"], "1 / clamp", "mask",
+        lambda i, g: g[i["seg"]], "x", ["missing_mean", "missing_scale_factor"], "1 / clamp", "mask",
     ),
     "half of two losses": (
         clip, {"u": normal(5, 7), "v": normal(5, 7)}, without_half, "v",
@@ -273,6 +291,14 @@ SAID = {
         lambda a, p, n: ((a - p) ** 2).sum(1) - torch.tanh(a - n).sum(1), {"a": A, "p": B, "n": C},
         lambda i, g: 2 * (i["a"] - i["p"]) * g[:, None], "a",
         ["missing_path", "overwrite_not_accumulate"], "→ Add its term", "unchanged",
+    ),
+    "unbiased variance": (
+        unbiased, {"x": normal(8, 5)}, as_if_biased, "x", ["other_variant", "wrong_mean_count"],
+        "where it must divide by 7, as the unbiased variance of", "as one average",
+    ),
+    "power of a variance": (
+        by_hand, {"x": normal(4, 8)}, without_cube, "x", ["wrong_power"],
+        "has std where 1/std belongs: (var + eps)**-0.5 for **-1.5.", "as one average",
     ),
     "not carried": (
         rnn, FIVE, through_time, "Wh", ["missing_path", "overwrite_not_accumulate"],
