@@ -43,9 +43,13 @@ def every_mistake(e: Enumeration) -> Iterator[Candidate]:
 
 
 def _at_all(e: Enumeration, candidates: list[Candidate]) -> Candidate:
-    """Plant the same mistake at each of several steps, such as those of a recurrence."""
+    """Plant the same mistake at each of several steps, such as those of a recurrence.
+
+    How many they are is not said: a long recurrence is searched in a few of its steps.
+    """
     first = min(candidates, key=lambda c: c.key[1])
-    what, hint = f"{first.what}, at this and the {_others(len(candidates) - 1)}", first.hint
+    others = "the other such step" if len(candidates) == 2 else "all other such steps"
+    what, hint = f"{first.what}, at this and {others}", first.hint
     if first.label == "missing_path" and (carrier := carried_by(e, candidates)):
         what = (
             "the gradient is not carried from one time step to the one before: the term through "
@@ -53,8 +57,7 @@ def _at_all(e: Enumeration, candidates: list[Candidate]) -> Candidate:
         )
         hint = CARRIED
     elif len(forked := {_forked(e, c) for c in candidates}) == 1 and (value := forked.pop()) >= 0:
-        uses = len(candidates) + 1
-        what = f"only one of the {uses} uses of {e.p.describe(Ref(value))} has a term"
+        what = f"only one of the uses of {e.p.describe(Ref(value))} has a term"
     return Candidate(
         first.label,
         what,
@@ -70,10 +73,6 @@ def _at_all(e: Enumeration, candidates: list[Candidate]) -> Candidate:
 def _forked(e: Enumeration, candidate: Candidate) -> int:
     """Return the value whose paths meet where a candidate changes the backward; -1 for none."""
     return e.p.steps[candidate.key[1]].details.get("forked", -1)
-
-
-def _others(count: int) -> str:
-    return "other such step" if count == 1 else f"{count} other such steps"
 
 
 def _single(e: Enumeration) -> Iterator[Candidate]:

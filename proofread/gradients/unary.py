@@ -293,6 +293,8 @@ VARIANTS = {
 def mistaken(relative: str, name: str) -> str:
     """Say which of two functions is differentiated for the other."""
     a, b = (VARIANTS.get(n, spelled(n)) for n in (relative, name))
+    if a == b:
+        return f"this is the derivative of {a} with its usual setting, and the forward has another"
     return f"this is the derivative of {a}, and the forward has {b}"
 
 

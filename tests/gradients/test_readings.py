@@ -292,6 +292,11 @@ SAID = {
         lambda i, g: 2 * (i["a"] - i["p"]) * g[:, None], "a",
         ["missing_path", "overwrite_not_accumulate"], "→ Add its term", "unchanged",
     ),
+    "another setting": (
+        lambda x: F.elu(x, 0.7), {"x": A},
+        lambda i, g: torch.where(i["x"] > 0, g, g * i["x"].exp()), "x",
+        ["missing_scale_factor", "other_variant"], "elu with its usual setting", "forward has elu",
+    ),
     "unbiased variance": (
         unbiased, {"x": normal(8, 5)}, as_if_biased, "x", ["other_variant", "wrong_mean_count"],
         "where it must divide by 7, as the unbiased variance of", "as one average",
@@ -307,11 +312,12 @@ SAID = {
     ),
     "last step": (
         rnn, FIVE, lambda i, g: through_time(i, g, first=4), "Wh", None,
-        "Only one of the 5 uses of Wh has a term.", "a value of shape",
+        "Only one of the uses of Wh has a term.", "a value of shape",
     ),
     "ten derivatives": (
         rnn, STEPS, lambda i, g: through_time(i, g, carry=True, slope=False), "Wh",
-        ["missing_local_derivative"], "The derivative of tanh is left out", "a value of shape",
+        ["missing_local_derivative"],
+        "The derivative of tanh is left out, at this and all other such steps.", "a value of shape",
     ),
     "factor without a name": (
         lambda x: torch.tanh(F.layer_norm(x, (4,), GAMMA)) * x, {"x": A},
@@ -322,7 +328,7 @@ SAID = {
     ),
     "softmax behind a mask": (
         attention, {"x": normal(5, 4), "wq": normal(4, 3), "wk": normal(4, 3)},
-        attention_detached, "x", None, "Only one of the 3 uses of x has a term.", "triu",
+        attention_detached, "x", None, "Only one of the uses of x has a term.", "triu",
     ),
 }  # fmt: skip
 
