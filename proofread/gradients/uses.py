@@ -17,7 +17,7 @@ SMOOTH = PASSED_ON | {
     "logsumexp", "normalise", "standardise", "sigmoid", "tanh", "exp", "log", "sqrt", "rsqrt",
     "reciprocal", "silu", "gelu", "gelu_tanh", "softplus", "sin", "cos", "conv",
 }  # fmt: skip
-NORMS = {"var", "normalise", "standardise"}
+AVERAGES = {"mean", "var", "normalise", "standardise"}
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def uses_of(p: Program | None, sizes: set[int]) -> Uses:
 def _counts(p: Program) -> set[int]:
     active, found = p.dependents(1 << p.wrt.i), set()
     for i, step in enumerate(p.steps[: p.output.i + 1]):
-        if step.kind in {"mean"} | NORMS and active >> i & 1:
+        if step.kind in AVERAGES and active >> i & 1:
             shape = p.shape(step.arguments[0])
             found.add(math.prod(shape[a] for a in step.details["axes"]))
         elif step.kind == "div":
@@ -55,18 +55,16 @@ def _counts(p: Program) -> set[int]:
     return found - {0, 1}
 
 
-def _whole(p: Program, factor: Ref | float, inverse: bool = False) -> set[int]:
+def _whole(p: Program, factor: Ref | complex, inverse: bool = False) -> set[int]:
     """Return the whole numbers that a divisor holds, or that are 1 over what a factor holds."""
-    values = p[factor] if isinstance(factor, Ref) else torch.tensor(float(factor)).double()
-    if not isinstance(values, Tensor) or isinstance(factor, Ref) and factor.i == p.wrt.i:
+    values = p[factor] if isinstance(factor, Ref) else torch.tensor(factor)
+    if not isinstance(values, Tensor) or values.is_complex() or factor == p.wrt:
         return set()
     values = values.double()[values != 0].unique()
     counts = 1 / values if inverse else values
     whole = counts.round()
     near = (counts - whole).abs() < 1e-6 * whole.abs()
-    return (
-        {int(n) for n in whole} if len(whole) and bool(near.all()) and len(whole) < 100 else set()
-    )
+    return {int(n) for n in whole} if near.all() else set()
 
 
 def _blocks(p: Program) -> bool:
