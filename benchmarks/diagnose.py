@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from benchmarks import command
 from proofread import diagnose
-from tests.gradients import fifth, fourth, held_out, right, sixth, third, wrong
+from tests.gradients import eighth, fifth, fourth, held_out, right, seventh, sixth, third, wrong
 from tests.gradients.layers import inputs_of
 from tests.gradients.tables import backward_of, upstream_for
 
@@ -33,6 +33,8 @@ TABLES = {
     "fourth": fourth.WRONG,
     "fifth": fifth.WRONG,
     "sixth": sixth.WRONG,
+    "seventh": seventh.WRONG,
+    "eighth": eighth.WRONG,
 }
 
 

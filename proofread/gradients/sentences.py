@@ -162,10 +162,6 @@ SENTENCES: dict[str, tuple[str, str]] = {
             "is?"
         ),
     ),
-    "not_filled": (
-        "A part of your gradient is left at 0.",
-        "Does your loop get there? Look at its range, and for a return inside the loop.",
-    ),
     "inputs_changed": (
         "Your backward changes its inputs in place.",
         "Work on a copy: a -= b changes the caller's tensor, a = a - b does not.",
@@ -178,6 +174,8 @@ SENTENCES: dict[str, tuple[str, str]] = {
         ),
     ),
 }
+
+NOT_FILLED = "Does your loop get there? Look at its range, and for a return inside the loop."
 
 NOTES = {
     "tie_convention": "It differs only where {what}: there the derivative is a matter of "

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from proofread.gradients.compare import ratio, same
 from proofread.gradients.naming import axes_said
-from proofread.gradients.sentences import SQUARE
+from proofread.gradients.sentences import NOT_FILLED, SQUARE
 from proofread.gradients.uses import Uses
 
 
@@ -259,10 +259,10 @@ def mask_findings(u: Tensor, r: Tensor, tolerance: float, uses: Uses) -> list[Fi
         ]
     if closed and kept:
         if left := _left_out(zero_u, zero_u & ~zero_r):
-            return [Finding("not_filled", left, 47)]
+            return [Finding("all_zero", left, 47, NOT_FILLED)]
         if not uses.blocks:
             what = f"{entries(closed)} of your gradient {be(closed)} left at 0"
-            return [Finding("not_filled", what, 48)]
+            return [Finding("all_zero", what, 48, NOT_FILLED)]
         return [
             Finding(
                 "wrong_mask",

@@ -259,12 +259,12 @@ WRITTEN = {
         "✗ grad_Z: the `return` in line 18 ends the loop in its first round; behind the loop it is "),
     "a loop too short": (
         "mse", ZEROS.format("len(A) - 1") + "return out",
-        "not_filled Row 4 of your gradient is left at 0. → Does your loop get there?"),
+        "all_zero Row 4 of your gradient is left at 0. → Does your loop get there?"),
     "a return in a loop that might not end": (
         "mse",
         ("out, i = torch.zeros_like(A), 0\nwhile i < len(A):\n    out[i] = 2 * (A[i] - Y[i]) / A.numel()\n"
         "    return out\n    i += 1"),
-        "not_filled Rows 1 to 4 of your gradient are left at 0. → Does your loop get there?",
+        "all_zero Rows 1 to 4 of your gradient are left at 0. → Does your loop get there?",
     ),
     "whole numbers": ("mse", "return 2 * (A - Y) // A.numel()", "`//` in line 14 rounds down; with `/`"),
     "a power": ("mse", "return 2 * (A ^ Y) / A.numel()", "In Python, `^` is no power: `**` is."),

@@ -28,7 +28,7 @@ TROUBLE = [
     ("wrong_shape", layers.linear, "b", lambda i, g: g.sum(0, keepdim=True)),
     ("not_finite", layers.sigmoid, "z", lambda i, g: g / torch.zeros_like(g)),
     ("all_zero", layers.linear, "W", lambda i, g: torch.zeros_like(i["W"])),
-    ("not_filled", layers.linear, "W", lambda i, g: keeps_two_rows(i["X"].T @ g)),
+    ("all_zero", layers.linear, "X", lambda i, g: keeps_two_rows(g @ i["W"].T)),
     ("inputs_changed", layers.relu, "Z", changes_its_input),
     ("unexplained", layers.tanh, "z", lambda i, g: g * torch.cos(3 * i["z"])),
     ("sign_error", layers.sum_squares, "pred", lambda i, g: 2 * g * (i["target"] - i["pred"])),

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 
 from proofread import diagnose
 from proofread.gradients.patterns import pattern
+from proofread.gradients.sentences import SENTENCES
 from tests.gradients.layers import normal
 from tests.gradients.tables import labels
 
@@ -445,7 +446,7 @@ UNEXPLAINED = {
     "rounded": (lambda a: torch.sin(a), {"a": A}, nearly, "a rounded constant or a left-out eps"),
     "never filled": (
         lambda a, b: a @ b, {"a": A, "b": normal(4, 3)}, never_filled,
-        "not_filled Row 4 of your gradient is left at 0. → Does your loop get there?",
+        "all_zero Row 4 of your gradient is left at 0. → Does your loop get there?",
     ),
 }  # fmt: skip
 
@@ -466,3 +467,19 @@ def test_a_repeated_index_is_seen():
     assert pattern(wrong, {"ids": ids})[0] == "all read more than once by ids"
     wrong[5] = True
     assert pattern(wrong, {"ids": ids}) == ("", "")
+
+
+# Readers and their scripts know the mistakes by these names.
+STABLE = """
+all_zero applied_twice conv_flip derivative_at_wrong_point double_counted extra_mean inputs_changed
+missing_broadcast_sum missing_cross_terms missing_local_derivative missing_mask missing_mean
+missing_path missing_product_term missing_scale_factor missing_target missing_upstream
+norm_mean_term_missing norm_stats_detached norm_var_term_missing not_finite other_variant
+overwrite_not_accumulate sign_error stale_gradient transposed_operand unexplained
+upstream_collapsed used_updated_weights wrong_axis wrong_mask wrong_mean_count wrong_operand
+wrong_power wrong_scale_factor wrong_shape
+"""
+
+
+def test_the_labels_are_those_that_are_promised():
+    assert set(SENTENCES) == set(STABLE.split())

@@ -8,7 +8,7 @@ from proofread.gradients.sentences import SENTENCES
 from tests.gradients import eighth, fifth, fourth, held_out, seventh, sixth, third, wrong
 from tests.gradients.tables import diagnosed, identify, labels
 
-TROUBLE = {"wrong_shape", "not_finite", "all_zero", "not_filled", "inputs_changed", "unexplained"}
+TROUBLE = {"wrong_shape", "not_finite", "all_zero", "inputs_changed", "unexplained"}
 # Twice the right gradient is all that a stale buffer leaves in a tensor.
 ONLY_RUNNING_TELLS = {"stale_gradient": "wrong_scale_factor"}
 # In the second and third, the right name comes second; the first is not explained.
