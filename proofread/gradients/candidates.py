@@ -125,7 +125,8 @@ class Enumeration:
             arguments[position] = other(values)
             return step.function(*arguments)
 
-        sort = _sort(label, other, position, own=step.arguments[position])
+        own = step.arguments[position]
+        sort = _sort(label, other, position, self.carries >> own.i & 1, own=own)
         return self.plant(i, label, what, rank, change, also, hint=hint, sort=sort)
 
     def name(self, ref: Ref) -> str:

@@ -51,7 +51,8 @@ def redraw(
     """Draw inputs like the given ones; `sizes` maps an axis size to its new size.
 
     What looks special about a tensor is kept: whole numbers, a mask of two values, positive
-    values, probabilities whose rows sum to 1. Floating tensors come in `dtype`, or their own.
+    values, probabilities whose rows sum to 1, unit vectors, a symmetric matrix, values in order.
+    Floating tensors come in `dtype`, or their own.
     """
     generator = torch.Generator().manual_seed(seed)
     sizes = sizes or {}
@@ -100,7 +101,24 @@ def _like(value: Tensor, generator: torch.Generator, sizes: Mapping[int, int]) -
             drawn = low + drawn * (high - low)
     elif _whole(value):
         return _tiled(value, shape)
-    return drawn.to(value.dtype)
+    return _kept(value, drawn).to(value.dtype)
+
+
+def _kept(value: Tensor, drawn: Tensor) -> Tensor:
+    """Give numbers that are drawn what a formula may rely on in those that are given."""
+    if value.dim() and value.shape[-1] > 1:
+        lengths = value.to(torch.float64).norm(dim=-1)
+        if bool(((lengths - 1).abs() < 1e-4).all()):
+            return drawn / drawn.norm(dim=-1, keepdim=True)
+    if value.dim() >= 2 and value.shape[-1] == value.shape[-2] > 1 and _same(value, value.mT):
+        return (drawn + drawn.mT) / 2 if drawn.shape[-1] == drawn.shape[-2] else drawn
+    if value.dim() == 1 and len(value) > 3 and bool((value.diff() > 0).all()):
+        return drawn.sort().values
+    return drawn
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return torch.allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
 def _whole(value: Tensor) -> bool:

@@ -28,7 +28,9 @@ def shifted(e: Enumeration) -> Iterator[Candidate]:
             places = [states.index(s) + step if s in states else -1 for s in sources]
             if all(0 <= k < len(states) for k in places):
                 plans[said] = [states[k] for k in places]
-        names = [e.name(Ref(s)) for s in sources[::-1]]
+        # The first state is often zeros that the forward makes, and has no name.
+        said = [s for s in sources[::-1] if e.p.steps[s].operands() or e.p.steps[s].name]
+        names = [e.name(Ref(s)) for s in (said if len(said) > 1 else sources[::-1])]
         named = " and ".join(names) if len(names) == 2 else f"{names[0]}, {names[1]} and so on"
         if names[0] == names[1]:
             named = f"each of the {len(names)} {names[0]} in turn"
@@ -89,8 +91,10 @@ def _states(e: Enumeration, sources: list[int]) -> list[int]:
     initial = [
         i
         for i, step in enumerate(p.steps[: outputs[0]])
-        if step.kind == "leaf" and p.is_float(Ref(i)) and p.shape(Ref(i)) == shape
+        if not step.operands() and p.is_float(Ref(i)) and p.shape(Ref(i)) == shape
     ]
+    if len(initial) > 1:  # a weight may have the shape of a state
+        initial = [i for i in initial if i in sources] or initial
     return [*initial, *outputs] if len(initial) <= 1 else outputs
 
 

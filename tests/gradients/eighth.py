@@ -162,6 +162,22 @@ def recurrent(x, Wx, Wh):
     return torch.stack(states)
 
 
+def last_state(x, Wx, Wh):
+    return recurrent(x, Wx, Wh)[-1]
+
+
+def overlapping_pool(x):
+    return F.max_pool2d(x, 3, stride=2, padding=1)
+
+
+def decibels(x):
+    return torch.log10(x)
+
+
+def divergence(mu, log_var):
+    return -0.5 * (1 + log_var - mu**2 - log_var.exp()).sum()
+
+
 def twice_tanh(x, a):
     h = torch.tanh(x * a)
     return x * h + x * x * a + x * h
@@ -212,6 +228,11 @@ L.DATA |= {
     },
     mean_of_groups: {"x": normal(6, 4), "groups": torch.tensor([0, 1, 2, 2, 2, 1])},
     recurrent: {"x": normal(5, 3, 4), "Wx": normal(4, 6), "Wh": 0.5 * normal(6, 6)},
+    # As many rows as neurons: no shape tells a weight from a state.
+    last_state: {"x": normal(4, 3, 2), "Wx": normal(2, 3), "Wh": normal(3, 3)},
+    overlapping_pool: {"x": normal(2, 2, 6, 5)},
+    decibels: {"x": normal(6).abs() + 0.5},
+    divergence: {"mu": normal(4, 3), "log_var": normal(4, 3)},
     twice_tanh: {"x": normal(9), "a": normal(9)},
 }
 
@@ -289,6 +310,32 @@ def not_carried(i, g):
     before = torch.cat([torch.zeros_like(states[:1]), states[:-1]])
     dz = g * (1 - states**2)
     return torch.einsum("tnh,tnk->hk", before, dz)
+
+
+def through_time(of_step, turned=True):
+    """Backpropagation through time, with what each step adds, and Wh transposed or not."""
+
+    def backward(i, g):
+        states = [torch.zeros_like(g), *recurrent(**i)]
+        found = 0
+        for t in reversed(range(len(i["x"]))):
+            dz = g * (1 - states[t + 1] ** 2)
+            found = found + of_step(i["x"], states, t).T @ dz
+            g = dz @ (i["Wh"].T if turned else i["Wh"])
+        return found
+
+    return backward
+
+
+def windows_written_over(i, g):
+    x = F.pad(i["x"], (1, 1, 1, 1), value=-torch.inf)
+    dx = torch.zeros_like(x)
+    for r in range(g.shape[2]):
+        for c in range(g.shape[3]):
+            place = (..., slice(2 * r, 2 * r + 3), slice(2 * c, 2 * c + 3))
+            largest = x[place] == x[place].amax((-2, -1), keepdim=True)
+            dx[place] = largest * g[..., r : r + 1, c : c + 1]
+    return dx[..., 1:-1, 1:-1]
 
 
 def node_at_each_visit(i, g):
@@ -371,5 +418,10 @@ WRONG = [
     ("missing_mean", mean_of_valid, "x", lambda i, g: g[:, None] * i["mask"][..., None]),
     ("missing_mean", mean_of_groups, "x", lambda i, g: g[i["groups"]]),
     ("missing_path", recurrent, "Wh", not_carried),
+    ("transposed_operand", last_state, "Wx", through_time(lambda x, h, t: x[t], turned=False)),
+    ("wrong_operand", last_state, "Wh", through_time(lambda x, h, t: h[t + 1])),
+    ("overwrite_not_accumulate", overlapping_pool, "x", windows_written_over),
+    ("other_variant", decibels, "x", lambda i, g: g / i["x"]),
+    ("missing_scale_factor", divergence, "log_var", lambda i, g: g * (i["log_var"].exp() - 1)),
     ("double_counted", twice_tanh, "x", node_at_each_visit),
 ]  # fmt: skip

@@ -48,6 +48,28 @@ RIGHT = {
 }  # fmt: skip
 
 
+UNIT = F.normalize(normal(5, 4), dim=1)
+MATRIX = normal(4, 4)
+RELIED_ON = {
+    "a symmetric matrix": (lambda x, A: ((x @ A) * x).sum(1), {"x": normal(5, 4), "A": MATRIX + MATRIX.T},
+                           lambda i, g: 2 * g[:, None] * (i["x"] @ i["A"])),
+    "unit vectors": (lambda x, u: x - (x * u).sum(1, keepdim=True) * u / (u * u).sum(1, keepdim=True),
+                     {"x": normal(5, 4), "u": UNIT},
+                     lambda i, g: g - (g * i["u"]).sum(1, keepdim=True) * i["u"]),
+    "values in order": (lambda x: x.sort().values, {"x": torch.linspace(-1, 1, 7)}, lambda i, g: g),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", RELIED_ON)
+def test_what_a_formula_may_rely_on_is_kept(case):
+    forward, inputs, backward = RELIED_ON[case]
+    diagnosis = judged(forward, inputs, backward)
+    assert diagnosis.ok and not diagnosis.notes, str(diagnosis)
+    # The case shows something: with other numbers the same backward is wrong.
+    others = {name: torch.randn(t.shape).double() for name, t in inputs.items()}
+    assert not judged(forward, others, backward).ok
+
+
 def judged(forward, inputs, backward):
     return diagnose(backward, lambda **given: forward(*given.values()), inputs, wrt="x")
 

@@ -50,6 +50,7 @@ def _gelu(p, args, kwargs, result):
     "hardtanh",
     "relu6",
     "log2",
+    "log10",
     "hardswish",
     "softplus",
     "leaky_relu",

@@ -155,10 +155,22 @@ def _max_pool(p, args, kwargs, result):
 
     ties = _ties_of_pool(p, args, result[0])
     as_average = None if ties is None else _average_of(args[1:], lead)
-    return [
-        p.emit("pick", pick, args[0], called="max_pool", ties=ties, as_average=as_average),
-        None,
-    ]
+    last = None if ties is None else _last_windows(p.shape(args[0]), result[0].shape, *args[1:])
+    details = {"ties": ties, "as_average": as_average, "last_windows": last}
+    return [p.emit("pick", pick, args[0], called="max_pool", **details), None]
+
+
+def _last_windows(shape, pooled, size, stride=None, padding=None, *settings) -> tuple | None:
+    """Return, for each axis, the last window that each place lies in; None where none overlap."""
+    rank, stride = len(size), stride or size
+    if all(s >= n for s, n in zip(stride, size, strict=True)):
+        return None
+    last = [torch.arange(n) for n in shape[: len(shape) - rank]]
+    for n, m, step, around in zip(
+        shape[-rank:], pooled[-rank:], stride, padding or [0] * rank, strict=True
+    ):
+        last.append(((torch.arange(n) + around) // step).clamp(max=m - 1))
+    return torch.meshgrid(*last, indexing="ij")
 
 
 def _average_of(settings, lead: int) -> Callable[[Tensor], Tensor] | None:

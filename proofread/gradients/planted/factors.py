@@ -33,6 +33,15 @@ def _mul(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
     elif step.role in ("const", "power"):
         also = ("missing_mean",) if _may_be_count(e, factor) else ()
         yield e.instead(i, "missing_scale_factor", f"{said} is left out", LOCAL, drop, also)
+        if not isinstance(factor, Ref) and factor < 0 and factor != -1:
+            yield e.instead(
+                i,
+                "missing_scale_factor",
+                f"{said} is left out but for its sign",
+                LOCAL,
+                lambda g, f: -shaped(g, f),
+                also,
+            )
         # 1/d for 1/sqrt(d) is another constant rather than the same one twice.
         rooted = not isinstance(factor, Ref) and _is_root(factor)
         labels = (

@@ -261,6 +261,19 @@ def _other_moves(p: Program, step, out: Ref, places: Callable) -> Iterator[Alter
             "the entries are moved the way that {site} moves them, and must be moved back",
             lambda g, index: g.reshape(-1)[index].reshape(shape),
         )
+    last = step.details.get("last_windows")
+    if last is not None:
+
+        def of_last_window(g, index):
+            here = torch.arange(math.prod(shape)).reshape(shape)
+            chosen = index.reshape(g.shape)[last] == here
+            return torch.where(chosen, g[last], torch.zeros((), dtype=g.dtype))
+
+        yield Alternative(
+            "overwrite_not_accumulate",
+            "where windows of {site} overlap, the last one writes over what the others have left",
+            of_last_window,
+        )
     as_average = step.details.get("as_average")
     if as_average:
 
