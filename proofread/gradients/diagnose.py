@@ -47,7 +47,9 @@ def diagnose(
     that returns it. `upstream` has the shape of the output. Where it is None, it is 1 for a
     forward that returns one number, and otherwise drawn at random for a function, all ones for
     a tensor. A function is run on other data too: what is right on the data given and wrong on
-    other values is wrong; what is wrong only at other sizes gets a note.
+    other values is wrong; what is wrong only where an axis of size 1 is longer, or where a number
+    of 0 or 1 is another, gets a note. So does a `torch.autograd.Function` in the forward whose own
+    backward, by which it is judged, finite differences contradict.
 
     Raises TypeError or ValueError, with one sentence, where there is nothing to judge: an
     unknown argument, an integer, complex, empty or not finite one, a forward that raises or is
