@@ -55,7 +55,10 @@ def tie(trial: Trial) -> str:
     kinks = [kink for kink in kinks_of(traced) if kink.places.any()]
     for kink in kinks:
         given = _seen_through_views(traced, kink.source)
-        if differ.shape == given and bool((~differ | kink.places.reshape(given)).all()):
+        if differ.shape != given or not (~differ | kink.places.reshape(given)).all():
+            continue
+        # Of the argument itself any slope goes; of x * mask, none where the mask is 0.
+        if _root(traced, kink.source) == traced.wrt or _between(trial, kink, differ):
             return _said(trial, [kink], int(differ.sum()))
     gradients = _gradients(trial, kinks)
     return _said(trial, kinks) if any(same(u, g, trial.tolerance) for g in gradients) else ""
@@ -179,8 +182,28 @@ def _bends(step: Step, x: Tensor, value: Tensor) -> Tensor:
     return (near.abs() > 1e-6 * size) & (near.abs() > 0.5 * far.abs())
 
 
-def _seen_through_views(traced: Program, source: Ref) -> tuple[int, ...]:
-    """Return the shape of the value of which this one is a view: its entries are the same."""
+def _between(trial: Trial, kink: Kink, differ: Tensor) -> bool:
+    """Tell whether a slope between those on either side of a kink gives the user's gradient."""
+    traced, u = trial.problem.traced, trial.yours
+    sides = []
+    for slope in kink.slopes:
+        found = by_autograd_of(traced, [traced.wrt], trial.problem.upstream, {kink.i: slope})
+        if found and found[0] is not None:
+            sides.append(found[0].to(u.dtype))
+    if not sides:
+        return False
+    margin = trial.tolerance * max(u.abs().max(), trial.right.abs().max())
+    low, high = torch.stack(sides).amin(0) - margin, torch.stack(sides).amax(0) + margin
+    return bool((~differ | ((u >= low) & (u <= high))).all())
+
+
+def _root(traced: Program, source: Ref) -> Ref:
+    """Return the value of which this one is a view."""
     while traced.steps[source.i].kind == "view":
         source = traced.steps[source.i].operands()[0]
-    return traced.shape(source)
+    return source
+
+
+def _seen_through_views(traced: Program, source: Ref) -> tuple[int, ...]:
+    """Return the shape of the value of which this one is a view: its entries are the same."""
+    return traced.shape(_root(traced, source))

@@ -183,8 +183,9 @@ NOTES = {
     "cancels": "The gradient is 0: its terms cancel, and what is left of them is rounding.",
     "nearly_cancels": "The right gradient nearly cancels to 0, and the difference is rounding: "
     "PyTorch's own is off by as much.",
-    "holds_data": "It is right on the data given. On other values it differs: it seems to hold "
-    "values computed outside of the function.",
+    "holds_data": "It is right on the data given. On other values it differs: it holds values "
+    "computed outside of the function, or a step of the forward is left out that changes nothing on "
+    "these data.",
     "nearly": "It is right on the data given. On other values it is off by {what} of the largest "
     "entry.",
     "other_sizes": "It is right on the data given. At other sizes it differs: {what}.",

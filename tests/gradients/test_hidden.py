@@ -29,6 +29,11 @@ HIDDEN = {
     "a new LayerNorm": (layer_norm, NEW, through_statistics, "missing_scale_factor"),
     "an identity": (lambda x, w: x @ w, {"x": X, "w": torch.eye(6).double()},
                     lambda i, g: g @ i["w"], "transposed_operand"),
+    "an identity left out": (lambda x, w: x @ w, {"x": X, "w": torch.eye(6).double()},
+                             lambda i, g: g.clone(), "missing_local_derivative"),
+    "an identity inside": (lambda x, w: torch.tanh(x @ w), {"x": X, "w": torch.eye(6).double()},
+                           lambda i, g: g * (1 - torch.tanh(i["x"]) ** 2),
+                           "missing_local_derivative"),
     "a mask that blocks nothing": (lambda x, mask: x * mask, {"x": X, "mask": torch.ones(5, 6)},
                                    lambda i, g: g, "missing_local_derivative"),
     "no bias yet": (lambda x, b: torch.tanh(x + b), {"x": X, "b": ZEROS},
@@ -121,3 +126,33 @@ def test_where_the_search_breaks_off_the_verdict_stands(monkeypatch):
     assert labels(diagnosis) == ["unexplained"]
     assert [n.label for n in diagnosis.notes] == ["search_failed"]
     assert "KeyError" in str(diagnosis)
+
+
+PARTLY_OFF = torch.tensor([[1.0, 0.0, 1.0, 1.0, 0.0, 1.0]] * 5).double()
+BESIDE_THE_KINK = {
+    "relu": (lambda x, mask: torch.relu(x * mask), lambda i, g: g * (i["x"] > 0)),
+    "abs": (lambda x, mask: (x * mask).abs(), lambda i, g: g * i["x"].sign()),
+}
+
+
+@pytest.mark.parametrize("case", BESIDE_THE_KINK)
+@pytest.mark.parametrize("as_tensor", [True, False])
+def test_where_a_mask_makes_the_0_of_a_kink_there_is_no_convention(case, as_tensor):
+    forward, backward = BESIDE_THE_KINK[case]
+    inputs, g = {"x": X, "mask": PARTLY_OFF}, normal(5, 6)
+    given = backward(inputs, g) if as_tensor else backward
+    diagnosis = diagnose(given, forward, inputs, wrt="x", upstream=g)
+    assert labels(diagnosis)[0] == "missing_mask"
+    assert not diagnosis.notes
+
+
+def test_behind_a_factor_the_slope_at_0_is_still_a_convention():
+    x, g = X * PARTLY_OFF, normal(5, 6)
+    for slope in (0.0, 0.5, 1.0):
+        gradient = 3 * g * torch.where(x > 0, 1.0, torch.where(x == 0, slope, 0.0))
+        diagnosis = diagnose(gradient, lambda x: torch.relu(3 * x), {"x": x}, wrt="x", upstream=g)
+        assert diagnosis.ok, slope
+    assert not diagnose(
+        3 * g * torch.where(x > 0, 1.0, torch.where(x == 0, 2.0, 0.0)),
+        lambda x: torch.relu(3 * x), {"x": x}, wrt="x", upstream=g,
+    ).ok  # fmt: skip

@@ -12,6 +12,7 @@ from proofread.gradients.candidates import (
     FORWARDS,
     REMOTE,
     SWAP,
+    UNREAD,
     Candidate,
     Enumeration,
     plants,
@@ -36,6 +37,32 @@ def _forward_mm(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
                 lambda values, r=argument: values[r.i].mT,
                 hint=SQUARE,
             )
+    yield from _without_product(e, i, step)
+
+
+@plants("mm", into=UNREAD)
+def _without_product(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
+    """A product with a square matrix, left out of the forward and of its backward."""
+    for position, other in enumerate(step.arguments):
+        kept = step.arguments[1 - position]
+        if e.active >> other.i & 1 or not e.active >> kept.i & 1:
+            continue
+        if e.p.shape(kept) != e.p.shape(Ref(i)):
+            continue
+        candidate = e.instead(
+            i,
+            "missing_local_derivative",
+            f"the product with {e.name(other)} is left out",
+            COUNTERFACTUAL,
+            lambda a, b, k=1 - position: (a, b)[k].clone(),
+        )
+        for j in e.used:
+            back = e.p.steps[j]
+            if back.about == i and back.kind == "mm" and back.details.get("operand") == other.i:
+                carried = back.arguments[1 - position]
+                candidate.changes[j] = lambda values, r=carried: values[r.i].clone()
+        if len(candidate.changes) > 1:
+            yield candidate
 
 
 @plants("conv", into=FORWARDS)
