@@ -339,7 +339,9 @@ def _updated_weights(u: Tensor, problem: Problem, tolerance: float) -> list[Find
         for rate in STEP_SIZES:
             stepped = program.attempt({i: lambda vs, i=i, s=rate * slope: vs[i] - s})
             if stepped is not None and same(u, stepped, tolerance):
-                found.append(Finding("used_updated_weights", what, 27, constant=rate))
+                # Of a sum of squares, any factor looks like a step.
+                rank = 45 if ratio(u, problem.right, tolerance) else 27
+                found.append(Finding("used_updated_weights", what, rank, constant=rate))
                 break
     return found
 

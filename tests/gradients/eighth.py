@@ -166,6 +166,14 @@ def last_state(x, Wx, Wh):
     return recurrent(x, Wx, Wh)[-1]
 
 
+def gated(x, h, Wz, Uz, Wn, Un):
+    for step in x:
+        z = torch.sigmoid(step @ Wz + h @ Uz)
+        n = torch.tanh(step @ Wn + h @ Un)
+        h = (1 - z) * n + z * h
+    return h
+
+
 def overlapping_pool(x):
     return F.max_pool2d(x, 3, stride=2, padding=1)
 
@@ -230,6 +238,14 @@ L.DATA |= {
     recurrent: {"x": normal(5, 3, 4), "Wx": normal(4, 6), "Wh": 0.5 * normal(6, 6)},
     # As many rows as neurons: no shape tells a weight from a state.
     last_state: {"x": normal(4, 3, 2), "Wx": normal(2, 3), "Wh": normal(3, 3)},
+    gated: {
+        "x": normal(4, 3, 2),
+        "h": normal(3, 4),
+        "Wz": normal(2, 4),
+        "Uz": normal(4, 4),
+        "Wn": normal(2, 4),
+        "Un": normal(4, 4),
+    },
     overlapping_pool: {"x": normal(2, 2, 6, 5)},
     decibels: {"x": normal(6).abs() + 0.5},
     divergence: {"mu": normal(4, 3), "log_var": normal(4, 3)},
@@ -327,6 +343,27 @@ def through_time(of_step, turned=True):
     return backward
 
 
+def gates_through_time(lost):
+    """Backpropagation through a gated recurrence that leaves out one path from state to state."""
+
+    def backward(i, g):
+        states, dWz = [i["h"]], 0
+        for step in i["x"]:
+            z = torch.sigmoid(step @ i["Wz"] + states[-1] @ i["Uz"])
+            n = torch.tanh(step @ i["Wn"] + states[-1] @ i["Un"])
+            states.append((1 - z) * n + z * states[-1])
+        for step, h in zip(reversed(i["x"]), states[-2::-1], strict=True):
+            z = torch.sigmoid(step @ i["Wz"] + h @ i["Uz"])
+            n = torch.tanh(step @ i["Wn"] + h @ i["Un"])
+            da, dn = g * (h - n) * z * (1 - z), g * (1 - z) * (1 - n**2)
+            dWz = dWz + step.T @ da
+            ways = {"direct": g * z, "gate": da @ i["Uz"].T, "new": dn @ i["Un"].T}
+            g = sum(way for name, way in ways.items() if name != lost)
+        return dWz
+
+    return backward
+
+
 def windows_written_over(i, g):
     x = F.pad(i["x"], (1, 1, 1, 1), value=-torch.inf)
     dx = torch.zeros_like(x)
@@ -420,6 +457,8 @@ WRONG = [
     ("missing_path", recurrent, "Wh", not_carried),
     ("transposed_operand", last_state, "Wx", through_time(lambda x, h, t: x[t], turned=False)),
     ("wrong_operand", last_state, "Wh", through_time(lambda x, h, t: h[t + 1])),
+    *[("missing_path", gated, "Wz", gates_through_time(lost), "missing_product_term")
+      for lost in ("direct", "gate", "new")],
     ("overwrite_not_accumulate", overlapping_pool, "x", windows_written_over),
     ("other_variant", decibels, "x", lambda i, g: g / i["x"]),
     ("missing_scale_factor", divergence, "log_var", lambda i, g: g * (i["log_var"].exp() - 1)),

@@ -329,7 +329,7 @@ SAID = {
     ),
     "softmax behind a mask": (
         attention, {"x": normal(5, 4), "wq": normal(4, 3), "wk": normal(4, 3)},
-        attention_detached, "x", None, "Only one of the uses of x has a term.", "triu",
+        attention_detached, "x", None, "No gradient reaches x @ wq @ (x @ wk).T.", "triu",
     ),
 }  # fmt: skip
 

@@ -32,7 +32,8 @@ def _mul(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
         yield from count_mistakes(e, i, step)
     elif step.role in ("const", "power"):
         also = ("missing_mean",) if _may_be_count(e, factor) else ()
-        yield e.instead(i, "missing_scale_factor", f"{said} is left out", LOCAL, drop, also)
+        hint = "(xⁿ)' = n xⁿ⁻¹." if step.role == "power" else ""
+        yield e.instead(i, "missing_scale_factor", f"{said} is left out", LOCAL, drop, also, hint)
         if not isinstance(factor, Ref) and factor < 0 and factor != -1:
             yield e.instead(
                 i,

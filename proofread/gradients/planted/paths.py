@@ -27,7 +27,29 @@ def _fork(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
     for position in (0, 1):
         lost, kept = (step.arguments[position], step.arguments[1 - position])
         label, what, also, hint = _path_label(e, forked, lost, kept)
-        yield e.instead(i, label, what, LOCAL, lambda a, b, k=1 - position: (a, b)[k], also, hint)
+        candidate = e.instead(
+            i, label, what, LOCAL, lambda a, b, k=1 - position: (a, b)[k], also, hint
+        )
+        if candidate.sort:  # of a state with several paths, the same one each time
+            candidate.sort = (*candidate.sort, _way(e.p, forked, lost))
+        yield candidate
+
+
+def _way(p: Program, forked: int, lost: Ref) -> tuple:
+    """Tell paths apart by the first step that they lead into, and by the weights in it."""
+    if p.steps[lost.i].role == "fork" and p.steps[lost.i].details["forked"] == forked:
+        return ("others",)
+    about = p.steps[p.steps[lost.i].about]
+    leaves = [p.steps[r.i].name for r in about.operands()]
+    return about.kind, about.details.get("called"), *leaves
+
+
+def _uses(p: Program, forked: int, gradient: Ref) -> int:
+    """Count the terms that add up to the gradient of one value."""
+    step = p.steps[gradient.i]
+    if step.role != "fork" or step.details["forked"] != forked:
+        return 1
+    return sum(_uses(p, forked, part) for part in step.arguments[:2])
 
 
 def _path_label(e: Enumeration, forked: int, lost: Ref, kept: Ref) -> tuple[str, str, tuple, str]:
@@ -42,6 +64,13 @@ def _path_label(e: Enumeration, forked: int, lost: Ref, kept: Ref) -> tuple[str,
         what = f"one of the two uses of {here} in {use_said(p, lost)} has no term"
     if about_lost == about_kept:
         what = f"one of the two terms of the derivative of {through} is left out"
+    if _uses(p, forked, lost) > 1 and _uses(p, forked, kept) == 1:
+        return (
+            "missing_path",
+            f"only one of the uses of {here} has a term",
+            ("overwrite_not_accumulate",),
+            "Add up what comes back from each use; in a loop, look for `=` where `+=` belongs.",
+        )
     statistic = _statistic_on_path(p, forked, about_lost)
     if statistic == "mean":
         return "norm_mean_term_missing", what, ("missing_path",), hint

@@ -260,6 +260,7 @@ def _other_moves(p: Program, step, out: Ref, places: Callable) -> Iterator[Alter
             "transposed_operand",
             "the entries are moved the way that {site} moves them, and must be moved back",
             lambda g, index: g.reshape(-1)[index].reshape(shape),
+            "Each gradient goes back to the place that its entry came from.",
         )
     last = step.details.get("last_windows")
     if last is not None:
@@ -303,6 +304,7 @@ def _cumsum(p, step, out, g):
             "transposed_operand",
             "the gradient is summed from the start, as {site} is, and must be summed from the end",
             lambda g: g.cumsum(axis),
+            "Flip the gradient, take the running sum, and flip that back.",
         ),
         Alternative(
             "missing_cross_terms",

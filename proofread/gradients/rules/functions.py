@@ -166,6 +166,7 @@ def unary_gradient(p: Program, name: str, z: Ref, y: Ref, g: Ref, spec: Unary | 
                 "missing_scale_factor",
                 f"the constant factor of {what} is left out",
                 lambda zz, yy: spec.unscaled(zz),
+                "(2ˣ)' = ln 2 · 2ˣ" if name == "exp2" else "(xⁿ)' = n xⁿ⁻¹; √x is x to the 1/2.",
             ),
         )
     if name == "sigmoid":
@@ -185,6 +186,7 @@ def unary_gradient(p: Program, name: str, z: Ref, y: Ref, g: Ref, spec: Unary | 
                 "wrong_power",
                 f"{what} is 1 - tanh², and the square is left out",
                 lambda zz, yy: 1 - yy,
+                "Of y = tanh(z), the derivative is 1 - y².",
             ),
             Alternative(
                 "sign_error", f"one term of {what} has the wrong sign", lambda zz, yy: 1 + yy * yy
