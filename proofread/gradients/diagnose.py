@@ -110,6 +110,8 @@ def _judge(case: intake.Case, trial: experiments.Trial) -> _Verdict:
     trial = experiments.in_float64(case, trial)
     if trial.agrees:
         return _confirm(case, trial)
+    if experiments.is_lost_in_rounding(case, trial):
+        return _Verdict([], [note("lost_in_rounding")], trial)
     plain = _plain_trouble(trial)
     if plain:
         return _Verdict(plain, [], trial)

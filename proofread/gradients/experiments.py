@@ -32,6 +32,7 @@ DRAWS = 2
 LOOSE = 2e-3  # an eps left out, or a constant with few digits, besides the mistake
 LONG = 80  # steps of a forward; a textbook's layer has fewer, unless it is a loop
 MANY = 20_000  # entries; of so large data a smaller draw is searched first
+ROUNDED = 8  # units in the last place of upstream that rounding may leave
 OTHER_NUMBER = 0.7  # for a setting of 0 or 1, which hides what it multiplies
 VAGUE = 40  # from this rank on an explanation says little more than "wrong"
 
@@ -134,6 +135,33 @@ def in_float64(case: Case, trial: Trial) -> Trial:
         return case.trial(inputs, trial.upstream.to(torch.float64))
     except Exception:  # noqa: BLE001 - code that insists on its dtype
         return trial
+
+
+def is_lost_in_rounding(case: Case, trial: Trial) -> bool:
+    """Tell whether the gradient is so small that rounding is all of the difference.
+
+    Where a sigmoid saturates, 1 - y has no digits left, in autograd as little as in the user's
+    code. Elsewhere, where there are digits, the function must be right.
+    """
+    u, r = trial.yours, trial.right
+    if not case.is_function or u.shape != r.shape or not u.isfinite().all():
+        return False
+    given = trial.inputs[case.wrt]
+    coarsest = torch.finfo(given.dtype).eps
+    size = float(trial.upstream.abs().max())
+    if max(float(u.abs().max()), float(r.abs().max())) > 1e8 * coarsest * size:
+        return False  # most gradients are far larger, and need no look at other data
+    if float((u - r).abs().max()) > ROUNDED * coarsest * size:
+        return False
+    for seed in range(DRAWS):
+        drawn = torch.randn(given.shape, generator=torch.Generator().manual_seed(seed))
+        try:
+            other = case.trial(trial.inputs | {case.wrt: drawn.to(given)}, trial.upstream)
+        except Exception:  # noqa: BLE001 - values that the forward does not take
+            return False
+        if not other.agrees or not float(other.right.abs().max()) > 1e3 * coarsest * size:
+            return False
+    return True
 
 
 def repeated(case: Case, trial: Trial) -> list[Finding]:

@@ -19,6 +19,7 @@ HOW = {
     "tie_convention": "up to a convention",
     "cancels": "up to rounding",
     "nearly_cancels": "up to rounding",
+    "lost_in_rounding": "up to rounding",
 }
 CHANGES = "Your backward changes "
 GREEN, RED, BOLD, DIM, RESET = "\033[32m", "\033[31m", "\033[1m", "\033[2m", "\033[0m"

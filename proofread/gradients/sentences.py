@@ -183,6 +183,8 @@ NOTES = {
     "cancels": "The gradient is 0: its terms cancel, and what is left of them is rounding.",
     "nearly_cancels": "The right gradient nearly cancels to 0, and the difference is rounding: "
     "PyTorch's own is off by as much.",
+    "lost_in_rounding": "The gradient is so small on these data that all of the difference is "
+    "rounding. On other values yours is right.",
     "holds_data": "It is right on the data given. On other values it differs: it holds values "
     "computed outside of the function, or a step of the forward is left out that changes nothing on "
     "these data.",

@@ -374,3 +374,52 @@ def test_other_arguments_pass_through():
         return (g * i["mask"] * h).sum(0)
 
     assert diagnose(backward, forward, inputs, wrt="gamma").ok
+
+
+def jacobian_of_softmax(i, g):
+    """Row by row, with the whole Jacobian, as many a first implementation has it."""
+    rows = []
+    for z, upstream in zip(i["x"], g, strict=True):
+        p = z.softmax(0)[:, None]
+        rows.append((torch.diagflat(p) - p @ p.T) @ upstream)
+    return torch.stack(rows)
+
+
+def batch_norm_in_one_line(i, g):
+    n, c = len(i["x"]), i["x"] - i["x"].mean(0)
+    scale = (i["x"].var(0, unbiased=False) + 1e-5) ** -0.5
+    xhat = c * scale
+    return scale / n * (n * g - g.sum(0) - xhat * (g * xhat).sum(0))
+
+
+SATURATED = {
+    "sigmoid": (torch.sigmoid, torch.tensor([18.0, 20.0, 25.0, 40.0]),
+                lambda i, g: g * torch.sigmoid(i["x"]) * torch.sigmoid(-i["x"])),
+    "tanh": (torch.tanh, torch.tensor([-20.0, 25.0, -18.0, 30.0]),
+             lambda i, g: g / torch.cosh(i["x"]) ** 2),
+    "softmax": (lambda x: x.softmax(1), torch.tensor([[20.0, 0.0, 0.0]]), jacobian_of_softmax),
+    "two rows": (lambda x: (x - x.mean(0)) * (x.var(0, unbiased=False) + 1e-5) ** -0.5,
+                 torch.tensor([[0.3, -1.2, 0.7], [1.1, 0.4, -0.9]]).bfloat16(),
+                 batch_norm_in_one_line),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", SATURATED)
+def test_what_rounding_leaves_is_no_mistake(case):
+    plain, x, backward = SATURATED[case]
+
+    def forward(x):
+        return plain(x)
+
+    diagnosis = diagnose(backward, forward, {"x": x}, wrt="x")
+    assert diagnosis.ok, str(diagnosis)
+    twice = diagnose(lambda i, g: 2 * backward(i, g) + 1e-3 * g, forward, {"x": x}, wrt="x")
+    assert not twice.ok
+
+
+def test_a_small_gradient_is_judged_by_its_size():
+    x = torch.tensor([18.0, 20.0, 25.0, 40.0])
+    diagnosis = diagnose(
+        lambda i, g: 2e-9 * g, lambda x: 1e-9 * x, {"x": x}, wrt="x", upstream=torch.ones(4)
+    )
+    assert not diagnosis.ok

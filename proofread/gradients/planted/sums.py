@@ -199,8 +199,8 @@ def _scatter(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
         lambda g, k: written(g, k, lambda pairs: pairs[::-1]),
     )
 
-    indices = (p_step.operands()[1:] for p_step in [e.p.steps[step.about]])
-    rank = max((e.p[r].dim() for refs in indices for r in refs if not e.p.is_float(r)), default=0)
+    read = e.p.steps[step.about].operands()[1:]
+    rank = max((e.p[r].dim() for r in read if not e.p.is_float(r)), default=0)
     for axis in range(rank if rank > 1 else 0):
 
         def by_slices(gradient, index, axis=axis):
