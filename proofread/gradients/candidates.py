@@ -167,7 +167,10 @@ UNREAD: dict[str, Planter] = {}  # of forward steps whose value the backward doe
 
 def plants(*kinds: str, into: dict[str, Planter] = PLANTERS) -> Callable[[Planter], Planter]:
     def register(planter: Planter) -> Planter:
-        into.update(dict.fromkeys(kinds, planter))
+        for kind in kinds:
+            if kind in into and into[kind].__qualname__ != planter.__qualname__:
+                raise ValueError(f"{kind!r} has a planter already: {into[kind].__qualname__}")
+            into[kind] = planter
         return planter
 
     return register

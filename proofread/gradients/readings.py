@@ -43,7 +43,10 @@ def said(
 ) -> list[Mistake]:
     """Put the findings into words, the best first, without those that the best one rules out."""
     mistakes, accounts = [], set()
-    for finding in _apart(findings)[:MOST]:
+    # A change in place is seen, and no explanation among others.
+    explain = [f for f in _apart(findings) if f.label != "inputs_changed"][:MOST]
+    changes = [f for f in _apart(findings) if f.label == "inputs_changed"]
+    for finding in [*explain, *changes]:
         meaning, hint = SENTENCES[finding.label]
         sentence = f"{finding.what[0].upper()}{finding.what[1:]}."
         if finding.what in accounts:  # the same account by another name: say what the name means

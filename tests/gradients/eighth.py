@@ -174,6 +174,14 @@ def gated(x, h, Wz, Uz, Wn, Un):
     return h
 
 
+def attends_to_all(Q, K, V):
+    return torch.softmax(Q @ K.T / 2, -1) @ V
+
+
+def scaled_branch(x, branch, scale):
+    return x + branch * scale[:, None]
+
+
 def overlapping_pool(x):
     return F.max_pool2d(x, 3, stride=2, padding=1)
 
@@ -246,6 +254,8 @@ L.DATA |= {
         "Wn": normal(2, 4),
         "Un": normal(4, 4),
     },
+    attends_to_all: {name: normal(5, 4) for name in "QKV"},
+    scaled_branch: {"x": normal(4, 3), "branch": normal(4, 3), "scale": normal(4)},
     overlapping_pool: {"x": normal(2, 2, 6, 5)},
     decibels: {"x": normal(6).abs() + 0.5},
     divergence: {"mu": normal(4, 3), "log_var": normal(4, 3)},
@@ -364,6 +374,18 @@ def gates_through_time(lost):
     return backward
 
 
+def causal(of):
+    """The gradient by Q or V of an attention with a causal mask."""
+
+    def backward(i, g):
+        S = (i["Q"] @ i["K"].T / 2).masked_fill(torch.ones(5, 5).triu(1) > 0, -torch.inf)
+        P, dP = torch.softmax(S, -1), g @ i["V"].T
+        dS = P * (dP - (P * dP).sum(-1, keepdim=True))
+        return {"V": P.T @ g, "Q": dS @ i["K"] / 2}[of]
+
+    return backward
+
+
 def windows_written_over(i, g):
     x = F.pad(i["x"], (1, 1, 1, 1), value=-torch.inf)
     dx = torch.zeros_like(x)
@@ -459,6 +481,9 @@ WRONG = [
     ("wrong_operand", last_state, "Wh", through_time(lambda x, h, t: h[t + 1])),
     *[("missing_path", gated, "Wz", gates_through_time(lost), "missing_product_term")
       for lost in ("direct", "gate", "new")],
+    ("wrong_mask", attends_to_all, "V", causal("V")),
+    ("wrong_mask", attends_to_all, "Q", causal("Q")),
+    ("missing_scale_factor", scaled_branch, "branch", lambda i, g: g),
     ("overwrite_not_accumulate", overlapping_pool, "x", windows_written_over),
     ("other_variant", decibels, "x", lambda i, g: g / i["x"]),
     ("missing_scale_factor", divergence, "log_var", lambda i, g: g * (i["log_var"].exp() - 1)),

@@ -35,7 +35,7 @@ HIDDEN = {
                            lambda i, g: g * (1 - torch.tanh(i["x"]) ** 2),
                            "missing_local_derivative"),
     "a mask that blocks nothing": (lambda x, mask: x * mask, {"x": X, "mask": torch.ones(5, 6)},
-                                   lambda i, g: g, "missing_local_derivative"),
+                                   lambda i, g: g, "missing_scale_factor"),
     "no bias yet": (lambda x, b: torch.tanh(x + b), {"x": X, "b": ZEROS},
                     lambda i, g: g * (1 - torch.tanh(i["x"]) ** 2), "wrong_operand"),
     "a temperature of 1": (lambda x, tau: x / tau, {"x": X, "tau": torch.tensor(1.0)},

@@ -16,6 +16,7 @@ from proofread.gradients.candidates import (
     plants,
     reduced,
 )
+from proofread.gradients.counterfactual.masks import masked_softmax
 from proofread.gradients.naming import axes_said
 from proofread.gradients.program import Program, Ref, Step
 from proofread.gradients.rules.normalise import other_axes
@@ -175,6 +176,8 @@ def _forward_softmax(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
         COUNTERFACTUAL,
         lambda z: other_kind(z, step.details["axis"]),
     )
+    if step.kind == "softmax":
+        yield from masked_softmax(e, i, step)
 
 
 @plants("sum", "mean", into=FORWARDS)

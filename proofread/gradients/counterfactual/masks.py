@@ -137,3 +137,20 @@ def other_mask(e: Enumeration, i: int, value: Tensor) -> Iterator[Candidate]:
             COUNTERFACTUAL - 4,
             lambda values, o=other: torch.where(o, passes, blocks),
         )
+
+
+def masked_softmax(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
+    """A causal mask in the backward of an attention that has none."""
+    (scores,), shape = step.operands(), e.p.shape(Ref(i))
+    if len(shape) < 2 or shape[-1] != shape[-2] or step.details["axis"] != len(shape) - 1:
+        return
+    if not e.p[scores].isfinite().all():
+        return  # there is a mask
+    blocked = torch.ones(shape[-2:], dtype=torch.bool).triu(1)
+    yield e.instead(
+        i,
+        "wrong_mask",
+        f"a causal mask is applied to {e.p.describe(scores)}, and the forward has none",
+        COUNTERFACTUAL,
+        lambda z: step.function(z.masked_fill(blocked, -torch.inf)),
+    )

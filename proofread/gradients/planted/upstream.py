@@ -100,12 +100,18 @@ def identity(e: Enumeration) -> Iterator[Candidate]:
     branches = any(step.kind == "where" for step in path)
     if not branches and any(step.role == "fork" for step in p.steps):
         return  # a value used twice: the other use is what is missing
-    roles = {p.steps[i].role for i in e.used if p.steps[i].kind == "mul"}
+    products = [p.steps[i] for i in e.used if p.steps[i].kind == "mul"]
+    roles = {step.role for step in products}
+    given = all(
+        not (isinstance(r, Ref) and e.active >> r.i & 1)
+        for step in products
+        for r in step.arguments[1:2]
+    )
     if branches:
         labels = ["missing_local_derivative", "missing_mask"]
     elif roles & {"mask", "activation_mask"}:
         labels = ["missing_mask", "missing_local_derivative"]
-    elif roles & {"local", "loss", "operand"}:
+    elif roles & {"local", "loss"} or ("operand" in roles and not given):
         labels = ["missing_local_derivative"]
     else:
         labels = ["missing_scale_factor", "missing_local_derivative"]
