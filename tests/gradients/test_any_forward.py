@@ -133,6 +133,8 @@ FORWARDS = {
     "sinc": torch.sinc,
     "xlogy": lambda x: torch.xlogy(x, x.abs() + 1),
     "factor 0": lambda x: torch.tanh(x) * 0.0 + x,
+    "order as numbers": lambda x: torch.tanh(x)
+    * torch.cat([x[:, 2:].argsort(1), x[:, :2].argsort(1)], 1),
     "norm held": lambda x: x * x.detach().norm(),
     "by the data": lambda x: x * 2 if x.sum() > 0 else x * 3,
     "largest as a number": lambda x: x * x.max().item(),
