@@ -11,6 +11,7 @@ from types import ModuleType
 
 import pytest
 import torch
+from playwright.sync_api import Page
 
 from proofread.signatures import (
     Gradient,
@@ -31,6 +32,10 @@ DEVICES = {
     "desk": {"viewport": {"width": 1280, "height": 844}},
     "phone": {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True},
 }
+
+# Nothing waits for the screen: far from it, an equation, a figure or a block of code has no text to read
+# and no height of its own until the browser comes to lay it out.
+ALL_LAID_OUT = "* { content-visibility: visible !important }"
 
 # Where a fork publishes the site, and what its workflow knows; the time stands for its commit's.
 HERE = "https://gradients.example/site/"
@@ -54,6 +59,22 @@ def build(folder: Path, source: Path = ROOT, **environment: str) -> Path:
     )
     assert run.returncode == 0, f"mkdocs build --strict failed:\n{run.stderr[-4000:]}"
     return folder
+
+
+def drawn(page: Page) -> None:
+    """Wait until the page is drawn as it stands now, and what watches sizes has answered to that."""
+    page.evaluate("""async () => {
+        await document.fonts.ready;
+        for (let frames = 0; frames < 2; frames++) await new Promise(requestAnimationFrame);
+    }""")
+
+
+def opened(page: Page, address: str) -> Page:
+    """Go to a page, and have all of it laid out and drawn."""
+    page.goto(address, wait_until="load")
+    page.add_style_tag(content=ALL_LAID_OUT)
+    drawn(page)
+    return page
 
 
 def module_of(layer: str) -> ModuleType:

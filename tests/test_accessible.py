@@ -4,7 +4,7 @@ import pytest
 from axe_playwright_python.base import AXE_SCRIPT
 from axe_playwright_python.sync_playwright import Axe
 
-from tests.checks import DEVICES, paths
+from tests.checks import ALL_LAID_OUT, DEVICES, drawn, paths
 
 # Contrast takes most of axe's time: it is asked for the first of the texts that look the same. And
 # axe leaves a text of one character, or of mathematical letters, to a person; nearly all symbols are.
@@ -51,9 +51,9 @@ MARK = """() => {
 
 # What is far from the screen is not laid out until it comes near; axe, which looks at all of it, is
 # shown each equation and block of code as it is then.
-ALL_LAID_OUT = """
+LAY_OUT = f"""
 const sheet = new CSSStyleSheet();
-sheet.replaceSync("* { content-visibility: visible !important }");
+sheet.replaceSync("{ALL_LAID_OUT}");
 document.adoptedStyleSheets = [sheet];
 """
 
@@ -106,7 +106,7 @@ def in_both_schemes(page):
 @pytest.fixture(params=list(DEVICES))
 def page(browser, request):
     context = browser.new_context(**DEVICES[request.param])
-    context.add_init_script(ALL_LAID_OUT)
+    context.add_init_script(LAY_OUT)
     yield context.new_page()
     context.close()
 
@@ -162,7 +162,8 @@ def test_a_wide_equation_is_reached_by_keyboard(browser, address):
             scrollTo({top: before, behavior: "instant"});
         }"""
     )
-    page.evaluate(ALL_LAID_OUT)
+    page.evaluate(LAY_OUT)
+    drawn(page)
     wide, reached = (
         page.evaluate(
             "test => [...document.querySelectorAll('div.arithmatex')].map(box => eval(test))", test

@@ -3,8 +3,9 @@
 import gzip
 
 import pytest
+from playwright.sync_api import expect
 
-from tests.checks import ROOT
+from tests.checks import ROOT, opened
 
 LINEAR, RELU = "derivations/linear/", "derivations/relu/"
 LIT = "cells => cells.map(cell => cell.textContent)"
@@ -18,8 +19,7 @@ def page(browser, address):
     page.problems = []
     page.on("console", lambda m: page.problems.append(m.text) if m.type == "error" else None)
     page.on("pageerror", lambda error: page.problems.append(str(error)))
-    page.goto(address + LINEAR)
-    yield page
+    yield opened(page, address + LINEAR)
     context.close()
     assert page.problems == []
 
@@ -141,8 +141,7 @@ def test_by_touch(browser, address):
     context = browser.new_context(
         viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True
     )
-    page = context.new_page()
-    page.goto(address + RELU)
+    page = opened(context.new_page(), address + RELU)
     figure = Figure(page)
     figure.cell("dJ_dZ", 1).tap()
     assert figure.said == "dJ_dZ[0,1] = −6·(2 > 0) = −6·1 = −6"
@@ -158,11 +157,14 @@ def test_without_a_script(browser, address):
     page.goto(address + LINEAR)
     figure = page.locator("cell-figure").first
     figure.scroll_into_view_if_needed()
-    assert figure.locator("table").count() == 3 and figure.locator("table").first.is_visible()
-    assert figure.locator(".said").inner_text() == "dJ_dW[1,1] = 2·1 + 4·2 + 6·0 = 10"
-    assert figure.locator("td.lit").all_inner_texts() == ["2", "4", "6", "1", "2", "0", "10"]
+    expect(figure.locator("table")).to_have_count(3)
+    expect(figure.locator("table").first).to_be_visible()
+    expect(figure.locator(".said")).to_have_text("dJ_dW[1,1] = 2·1 + 4·2 + 6·0 = 10")
+    expect(figure.locator("td.lit")).to_have_text(["2", "4", "6", "1", "2", "0", "10"])
     figure.locator("summary").click()
-    assert figure.locator("li").nth(2).inner_text() == "dJ_dW[1,0] = 2·1 + 4·0 + 6·1 = 8"
+    third = figure.locator("li").nth(2)
+    expect(third).to_be_visible()
+    expect(third).to_have_text("dJ_dW[1,0] = 2·1 + 4·0 + 6·1 = 8")
     assert page.locator("[tabindex]", has=page.locator("td")).count() == 0
     context.close()
 
@@ -316,7 +318,7 @@ def test_every_formula_beside_code_has_its_names_in_it(browser, address, name):
     """Of the arrays and gradients in a formula, some stand in the code beside it."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     page = context.new_page()
-    page.goto(f"{address}derivations/{name}/")
+    opened(page, f"{address}derivations/{name}/")
     for box in page.locator("linked-symbols").all():
         box.press("ArrowRight")  # names are looked up by the first use
         named = box.locator("math [data-name]").evaluate_all("all => all.map(e => e.dataset.name)")

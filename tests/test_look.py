@@ -4,11 +4,9 @@ import re
 
 import pytest
 
-from tests.checks import DEVICES, ROOT, paths
+from tests.checks import DEVICES, ROOT, drawn, opened, paths
 
 DERIVATIONS = ["mse", "relu", "linear", "network", "layers"]
-# Nothing waits for the screen.
-ALL_LAID_OUT = "* { content-visibility: visible !important }"
 
 
 @pytest.fixture(params=DEVICES)
@@ -16,12 +14,6 @@ def device(browser, request):
     context = browser.new_context(**DEVICES[request.param])
     yield context.new_page()
     context.close()
-
-
-def opened(page, address):
-    page.goto(address, wait_until="load")
-    page.add_style_tag(content=ALL_LAID_OUT)
-    return page
 
 
 def test_every_class_that_a_formula_asks_for_has_its_rule(site):
@@ -96,7 +88,7 @@ def test_what_goes_on_beyond_an_edge_fades_there(browser, address):
     faded = "box => ['--before', '--after'].map(name => parseFloat(getComputedStyle(box).getPropertyValue(name)))"
     start = wide.evaluate(faded)
     wide.evaluate("box => box.scrollLeft = box.scrollWidth")
-    page.wait_for_timeout(100)
+    drawn(page)
     end = wide.evaluate(faded)
     masks = page.evaluate("""
         [...document.querySelectorAll("div.arithmatex, pre > code")].map((box) =>

@@ -139,9 +139,10 @@ def search(page, words):
     field.fill("")
     field.press("Space")
     page.wait_for_function("!document.querySelector('.md-search-result__item')")
-    field.press_sequentially(words)
+    # One question, asked by the last key: while words are typed, an answer to half of them may come late.
+    field.fill(words)
+    field.press("End")
     page.wait_for_selector(".md-search-result__item", state="attached")
-    page.wait_for_timeout(300)
     links = page.locator(".md-search-result__item > a, .md-search-result__item > article > a")
     return [urlsplit(link.get_attribute("href")).path for link in links.all()]
 
@@ -182,7 +183,7 @@ def test_the_copy_button_gives_code_that_runs(browser, address):
     block = page.locator(".language-python", has_text="def grad_Z(").first
     block.hover()
     block.locator("[data-clipboard-target], .md-code__button").first.click()
-    page.wait_for_timeout(300)
+    page.wait_for_function("async () => (await navigator.clipboard.readText()).includes('def ')")
     code = page.evaluate("navigator.clipboard.readText()")
     context.close()
     names = {}
