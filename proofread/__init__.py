@@ -6,7 +6,7 @@ _LAZY = {
     "diagnose": "proofread.gradients",
     "Diagnosis": "proofread.gradients",
     "Mistake": "proofread.gradients",
-    "check": "proofread.gradients",
+    "check": "proofread.practice",
 }
 
 __all__ = ["Diagnosis", "Mistake", "check", "diagnose"]

@@ -12,7 +12,7 @@ import importlib
 import os
 import sys
 
-PARTS = ("proofread.equations.cli", "proofread.gradients.cli")
+PARTS = ("proofread.equations.cli", "proofread.practice.cli")
 CLOSED = 141  # what a shell gives where a program ends for a closed pipe
 
 

@@ -5,10 +5,11 @@ import json
 
 import pytest
 
+from proofread import diagnose
 from proofread.__main__ import main
-from proofread.gradients import cli, diagnose, judging
-from proofread.gradients.check import check
-from tests.gradients.test_cli import ROOT
+from proofread.practice import cli, judging
+from proofread.practice.check import check
+from tests.practice.test_cli import ROOT
 
 SOLUTIONS = {
     "linear": ["return X.T @ dJ_dZ", "return dJ_dZ.sum(0)", "return dJ_dZ @ W.T"],

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from proofread.gradients.compare import same
-from proofread.gradients.edits import changeable, mended, other_products, rebuilt, source_of
-from proofread.gradients.exercise import Exercise, axes_said, unheard
 from proofread.gradients.intake import case_of
-from proofread.gradients.judging import is_right, judged
-from proofread.gradients.results import FAILED, WRONG, Result
+from proofread.practice.edits import changeable, mended, other_products, rebuilt, source_of
+from proofread.practice.exercise import Exercise, axes_said, unheard
+from proofread.practice.judging import is_right, judged
+from proofread.practice.results import FAILED, WRONG, Result
 from proofread.signatures import draw, signature_of
 
 RUNS_WHERE = " It runs where "

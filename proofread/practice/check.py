@@ -16,19 +16,19 @@ import torch
 from torch import Tensor
 
 from proofread.gradients.compare import same
-from proofread.gradients.edits import source_of
-from proofread.gradients.exercise import Exercise, taken, unheard
-from proofread.gradients.follows import all_judged
-from proofread.gradients.judging import closest, raised_said
-from proofread.gradients.objects import (
+from proofread.gradients.report import locate
+from proofread.practice.edits import source_of
+from proofread.practice.exercise import Exercise, taken, unheard
+from proofread.practice.follows import all_judged
+from proofread.practice.judging import closest, raised_said
+from proofread.practice.objects import (
     forward_of_layer,
     gradients_of_layer,
     is_function,
     layers_of,
     unfit,
 )
-from proofread.gradients.report import locate
-from proofread.gradients.results import (
+from proofread.practice.results import (
     FAILED,
     MISSING,
     RIGHT,

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from proofread.gradients.objects import Misfit
+from proofread.practice.objects import Misfit
 from proofread.signatures import SIZES, shape_of, signature_of
 
 

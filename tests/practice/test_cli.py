@@ -10,7 +10,7 @@ import pytest
 
 from proofread import check
 from proofread.__main__ import main
-from proofread.gradients import cli
+from proofread.practice import cli
 
 ROOT = Path(__file__).parents[2]
 HEADER = 'from jaxtyping import Float\nfrom torch import Tensor\n\nS = Float[Tensor, "N M"]\n\n'

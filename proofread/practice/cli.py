@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from proofread.gradients.results import Report
+    from proofread.practice.results import Report
 
 ALL_RIGHT, MISTAKE, UNUSABLE, STOPPED = 0, 1, 2, 130
 EXERCISES = Path("exercises")
@@ -116,7 +116,7 @@ def _as_dict(name: str, found: Report | Unusable) -> dict:
 
 
 def _table(rows: list[tuple[str, Report | Unusable]]) -> str:
-    from proofread.gradients.results import FAILED, MISSING, RIGHT, SKIPPED, UNWRITTEN, WRONG
+    from proofread.practice.results import FAILED, MISSING, RIGHT, SKIPPED, UNWRITTEN, WRONG
 
     width = max([len("exercise"), *(len(name) for name, _ in rows)])
     lines = [f"{'exercise':{width}}  right  wrong  not written"]
@@ -152,7 +152,7 @@ def _row(name: str, counts: list[int], width: int) -> str:
 
 def _report(file: Path):
     """Check one file; raise Unusable with one sentence where it cannot be."""
-    from proofread.gradients.check import check
+    from proofread.practice.check import check
 
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))  # where `snippets` lies

@@ -15,14 +15,14 @@ from typing import Any
 
 from torch import Tensor
 
-from proofread.gradients import edits
 from proofread.gradients.diagnose import diagnose
-from proofread.gradients.exercise import Exercise, axes_said, taken, unheard
 from proofread.gradients.intake import case_of
-from proofread.gradients.objects import Misfit
 from proofread.gradients.report import Diagnosis, Mistake
-from proofread.gradients.results import FAILED, RIGHT, UNWRITTEN, WRONG, Result
 from proofread.gradients.sentences import SQUARE
+from proofread.practice import edits
+from proofread.practice.exercise import Exercise, axes_said, taken, unheard
+from proofread.practice.objects import Misfit
+from proofread.practice.results import FAILED, RIGHT, UNWRITTEN, WRONG, Result
 from proofread.signatures import SIZES, brief, draw, line_of, raised_in, signature_of
 
 # What an exception says, and what to do then.
