@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from proofread.gradients.autograd import by_autograd_of
 from proofread.gradients.compare import same
-from proofread.gradients.program import Program, Ref, resolve
+from proofread.gradients.graph.autograd import by_autograd_of
+from proofread.gradients.graph.program import Program, Ref, resolve
 from proofread.gradients.values import Finding
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from proofread.gradients.program import Alternative, Program, Ref, Step
+from proofread.gradients.graph.program import Alternative, Program, Ref, Step
 
 LACKING = "the upstream gradient is not multiplied in at all"
 ORIENTATION = (

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from proofread.gradients.autograd import size_of_terms
 from proofread.gradients.compare import TOLERANCES, ratio, relative_error, rounding_of, same
 from proofread.gradients.data import (
     Constants,
@@ -22,6 +21,7 @@ from proofread.gradients.data import (
     redraw,
     smaller_sizes,
 )
+from proofread.gradients.graph.autograd import size_of_terms
 from proofread.gradients.search import Problem, explanations, ordered
 from proofread.gradients.values import Finding
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from proofread.gradients.autograd import by_autograd_of
 from proofread.gradients.compare import same
-from proofread.gradients.program import Program, Ref, Step, resolve
+from proofread.gradients.graph.autograd import by_autograd_of
+from proofread.gradients.graph.program import Program, Ref, Step, resolve
 
 if TYPE_CHECKING:
     from proofread.gradients.experiments import Trial

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from proofread.gradients.candidates import Candidate, Change
 from proofread.gradients.compare import same
-from proofread.gradients.program import Program, Ref
+from proofread.gradients.graph.program import Program, Ref
+from proofread.gradients.planted.candidates import Candidate, Change
 
 MOST_ENTRIES = 5000
 FEW = 12  # entries that are looked at first

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from proofread.gradients.graph.program import Program
 from proofread.gradients.planted.factors import is_statistic
-from proofread.gradients.program import Program
 from proofread.gradients.report import Mistake
 from proofread.gradients.sentences import ANOTHER_NAME, LOG_SOFTMAX, SENTENCES
 from proofread.gradients.values import Finding

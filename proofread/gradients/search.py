@@ -13,17 +13,17 @@ import torch
 from torch import Tensor
 
 from proofread.gradients import values
-from proofread.gradients.autograd import by_autograd_of
-from proofread.gradients.candidates import Candidate, Enumeration
 from proofread.gradients.compare import ratio, relative_error, same
 from proofread.gradients.constants import other_constants
-from proofread.gradients.enumeration import every_mistake
+from proofread.gradients.graph.autograd import by_autograd_of
+from proofread.gradients.graph.program import Program, Ref, resolve
+from proofread.gradients.graph.recognise import textbook_rules
+from proofread.gradients.graph.rules import Underivable, differentiate
+from proofread.gradients.graph.trace import trace
+from proofread.gradients.planted.candidates import Candidate, Enumeration
+from proofread.gradients.planted.enumeration import every_mistake
 from proofread.gradients.planted.paths import is_skip, skip_said, through_said
 from proofread.gradients.pools import AGAIN, Pool, pools_of
-from proofread.gradients.program import Program, Ref, resolve
-from proofread.gradients.recognise import textbook_rules
-from proofread.gradients.rules import Underivable, differentiate
-from proofread.gradients.trace import trace
 from proofread.gradients.uses import Uses, uses_of
 from proofread.gradients.values import Finding
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from proofread.gradients.program import Program, Ref
+from proofread.gradients.graph.program import Program, Ref
 
 PASSED_ON = {"view", "expand", "cast", "permute"}
 # Steps through which no gradient is 0 for what an entry is.

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from proofread.gradients.compare import ratio, same
-from proofread.gradients.naming import axes_said
+from proofread.gradients.graph.naming import axes_said
 from proofread.gradients.sentences import NOT_FILLED, SQUARE
 from proofread.gradients.uses import Uses
 

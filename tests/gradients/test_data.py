@@ -5,8 +5,8 @@ import torch.nn.functional as F
 
 from proofread import diagnose
 from proofread.gradients.data import is_large, other_sizes, redraw
-from proofread.gradients.recognise import textbook_rules
-from proofread.gradients.trace import trace
+from proofread.gradients.graph.recognise import textbook_rules
+from proofread.gradients.graph.trace import trace
 from tests.gradients import layers as L
 
 

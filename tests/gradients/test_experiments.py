@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from proofread import diagnose
-from proofread.gradients import enumeration, experiments, intake, kinks, search
+from proofread.gradients import experiments, intake, kinks, search
+from proofread.gradients.planted import enumeration
 from tests.gradients import eighth
 from tests.gradients import layers as L
 from tests.gradients.tables import labels, upstream_for

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from proofread.gradients.trace import trace
+from proofread.gradients.graph.trace import trace
 
 MATRIX = torch.randn(4, 4, generator=torch.Generator().manual_seed(0))
 IMAGE = MATRIX.reshape(1, 1, 4, 4)

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from proofread.gradients import recognise
-from proofread.gradients.candidates import Enumeration
-from proofread.gradients.enumeration import every_mistake
-from proofread.gradients.likeness import Likeness
+from proofread.gradients.graph import recognise
+from proofread.gradients.graph.likeness import Likeness
+from proofread.gradients.planted.candidates import Enumeration
+from proofread.gradients.planted.enumeration import every_mistake
 from proofread.gradients.pools import Ways, some_places
 from tests.gradients import eighth, sixth
 from tests.gradients import layers as L

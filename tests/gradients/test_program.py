@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from proofread import diagnose
-from proofread.gradients.candidates import Enumeration
-from proofread.gradients.enumeration import every_mistake
+from proofread.gradients.graph.trace import Untraceable, trace
+from proofread.gradients.planted.candidates import Enumeration
+from proofread.gradients.planted.enumeration import every_mistake
 from proofread.gradients.search import Problem
-from proofread.gradients.trace import Untraceable, trace
 from tests.gradients import eighth, fifth, fourth, layers, third  # noqa: F401 - add layers to the others
 from tests.gradients.tables import upstream_for
 

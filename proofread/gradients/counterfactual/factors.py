@@ -7,7 +7,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from proofread.gradients.candidates import (
+from proofread.gradients.graph.naming import factor_said, number
+from proofread.gradients.graph.program import Ref, Step, resolve
+from proofread.gradients.planted.candidates import (
     COUNTERFACTUAL,
     FORWARDS,
     SWAP,
@@ -16,9 +18,7 @@ from proofread.gradients.candidates import (
     plants,
     shaped,
 )
-from proofread.gradients.naming import factor_said, number
 from proofread.gradients.planted.factors import is_statistic
-from proofread.gradients.program import Ref, Step, resolve
 
 
 @plants("mul", into=FORWARDS)

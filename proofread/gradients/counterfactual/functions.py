@@ -8,7 +8,12 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from proofread.gradients.candidates import (
+from proofread.gradients.counterfactual.masks import masked_softmax
+from proofread.gradients.graph.naming import axes_said
+from proofread.gradients.graph.program import Program, Ref, Step
+from proofread.gradients.graph.rules.normalise import other_axes
+from proofread.gradients.graph.unary import UNARY, mistaken
+from proofread.gradients.planted.candidates import (
     COUNTERFACTUAL,
     FORWARDS,
     Candidate,
@@ -16,11 +21,6 @@ from proofread.gradients.candidates import (
     plants,
     reduced,
 )
-from proofread.gradients.counterfactual.masks import masked_softmax
-from proofread.gradients.naming import axes_said
-from proofread.gradients.program import Program, Ref, Step
-from proofread.gradients.rules.normalise import other_axes
-from proofread.gradients.unary import UNARY, mistaken
 
 
 @plants("unary", into=FORWARDS)

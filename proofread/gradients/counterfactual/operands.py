@@ -7,7 +7,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from proofread.gradients.candidates import (
+from proofread.gradients.counterfactual.masks import is_blocking, other_mask
+from proofread.gradients.graph.program import Ref, Step
+from proofread.gradients.planted.candidates import (
     COUNTERFACTUAL,
     FORWARDS,
     REMOTE,
@@ -17,9 +19,7 @@ from proofread.gradients.candidates import (
     Enumeration,
     plants,
 )
-from proofread.gradients.counterfactual.masks import is_blocking, other_mask
 from proofread.gradients.planted.products import transposed_said
-from proofread.gradients.program import Ref, Step
 from proofread.gradients.sentences import SQUARE
 
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from proofread.gradients.candidates import (
+from proofread.gradients.graph.program import Ref, Step, resolve
+from proofread.gradients.planted.candidates import (
     COUNTERFACTUAL,
     FORWARDS,
     UNREAD,
@@ -15,7 +16,6 @@ from proofread.gradients.candidates import (
     plants,
     shaped,
 )
-from proofread.gradients.program import Ref, Step, resolve
 
 
 @plants("add", "sub", into=FORWARDS)

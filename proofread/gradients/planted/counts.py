@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from proofread.gradients.candidates import (
+from proofread.gradients.graph.naming import number
+from proofread.gradients.graph.program import Ref, Step
+from proofread.gradients.planted.candidates import (
     LOCAL,
     Candidate,
     Enumeration,
 )
-from proofread.gradients.naming import number
-from proofread.gradients.program import Ref, Step
 
 
 def count_mistakes(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:

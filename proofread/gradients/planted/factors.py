@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from proofread.gradients.candidates import (
+from proofread.gradients.graph.naming import factor_said, is_named, number, spelled
+from proofread.gradients.graph.program import Program, Ref, Step
+from proofread.gradients.planted.candidates import (
     LOCAL,
     Candidate,
     Enumeration,
     plants,
     shaped,
 )
-from proofread.gradients.naming import factor_said, is_named, number, spelled
 from proofread.gradients.planted.counts import count_mistakes, window_mistakes
 from proofread.gradients.planted.masks import mask_mistakes
-from proofread.gradients.program import Program, Ref, Step
 
 
 @plants("mul")

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from proofread.gradients.candidates import (
+from proofread.gradients.graph.program import Ref, Step
+from proofread.gradients.planted.candidates import (
     LOCAL,
     TEXTBOOK,
     Candidate,
     Enumeration,
     plants,
 )
-from proofread.gradients.program import Ref, Step
 
 
 @plants("sub")

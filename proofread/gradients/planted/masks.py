@@ -7,14 +7,14 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from proofread.gradients.candidates import (
+from proofread.gradients.graph.program import Ref, Step
+from proofread.gradients.planted.candidates import (
     LOCAL,
     SWAP,
     Candidate,
     Enumeration,
     shaped,
 )
-from proofread.gradients.program import Ref, Step
 
 
 def mask_mistakes(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:

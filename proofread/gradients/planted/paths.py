@@ -5,14 +5,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 
-from proofread.gradients.candidates import (
+from proofread.gradients.graph.program import Program, Ref, Step
+from proofread.gradients.planted.candidates import (
     LOCAL,
     Candidate,
     Enumeration,
     plants,
 )
 from proofread.gradients.planted.factors import is_statistic
-from proofread.gradients.program import Program, Ref, Step
 from proofread.gradients.uses import PASSED_ON
 
 CARRIED = "In the loop over time, start with dh = upstream[t] + what came back from step t + 1."

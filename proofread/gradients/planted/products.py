@@ -6,14 +6,14 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from proofread.gradients.candidates import (
+from proofread.gradients.graph.program import Ref, Step
+from proofread.gradients.planted.candidates import (
     LOCAL,
     SWAP,
     Candidate,
     Enumeration,
     plants,
 )
-from proofread.gradients.program import Ref, Step
 from proofread.gradients.sentences import SQUARE
 
 

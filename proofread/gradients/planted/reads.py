@@ -7,15 +7,15 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from proofread.gradients.candidates import (
+from proofread.gradients.graph.naming import spelled
+from proofread.gradients.graph.program import Ref, Step, resolve
+from proofread.gradients.planted.candidates import (
     LOCAL,
     SWAP,
     Candidate,
     Enumeration,
 )
-from proofread.gradients.naming import spelled
 from proofread.gradients.planted.upstream import COLLAPSES
-from proofread.gradients.program import Ref, Step, resolve
 
 COLLAPSIBLE = ("mul", "mul3", "mm", "stat_mul", "conv_backward", "scatter", "vjp")
 

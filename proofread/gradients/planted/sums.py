@@ -9,16 +9,16 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from proofread.gradients.candidates import (
+from proofread.gradients.graph.naming import axes_said
+from proofread.gradients.graph.program import Step
+from proofread.gradients.graph.rules.normalise import other_axes
+from proofread.gradients.planted.candidates import (
     LOCAL,
     Candidate,
     Enumeration,
     plants,
     reduced,
 )
-from proofread.gradients.naming import axes_said
-from proofread.gradients.program import Step
-from proofread.gradients.rules.normalise import other_axes
 
 
 @plants("sum", "mean")

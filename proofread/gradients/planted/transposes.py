@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from proofread.gradients.candidates import LOCAL, Candidate, Enumeration
-from proofread.gradients.program import Program, Ref, Step, resolve
+from proofread.gradients.graph.program import Program, Ref, Step, resolve
+from proofread.gradients.planted.candidates import LOCAL, Candidate, Enumeration
 
 NEAR = 1e-6
 HINT = (

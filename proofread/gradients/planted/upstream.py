@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from proofread.gradients.candidates import (
+from proofread.gradients.graph.program import Ref
+from proofread.gradients.planted.candidates import (
     LOCAL,
     SWAP,
     Candidate,
     Enumeration,
 )
-from proofread.gradients.program import Ref
 
 
 def _first(t: Tensor) -> Tensor:

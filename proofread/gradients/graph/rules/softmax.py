@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from proofread.gradients.program import Alternative, Program, Ref
-from proofread.gradients.rules.core import by_autograd, mul, rule, spread, total
+from proofread.gradients.graph.program import Alternative, Program, Ref
+from proofread.gradients.graph.rules.core import by_autograd, mul, rule, spread, total
 from proofread.gradients.sentences import LOG_SOFTMAX
 
 

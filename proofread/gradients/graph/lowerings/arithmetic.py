@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from proofread.gradients.lowerings.core import (
+from proofread.gradients.graph.lowerings.core import (
     axes_of,
     emit_sum,
     emit_variance,
@@ -16,7 +16,7 @@ from proofread.gradients.lowerings.core import (
     over,
     plus,
 )
-from proofread.gradients.program import Ref
+from proofread.gradients.graph.program import Ref
 
 
 @lowers("add", "sub", "rsub")

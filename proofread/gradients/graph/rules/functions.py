@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from proofread.gradients.naming import spelled
-from proofread.gradients.program import Alternative, Program, Ref
-from proofread.gradients.rules.core import mul, rule
-from proofread.gradients.unary import UNARY, Unary, mistaken
+from proofread.gradients.graph.naming import spelled
+from proofread.gradients.graph.program import Alternative, Program, Ref
+from proofread.gradients.graph.rules.core import mul, rule
+from proofread.gradients.graph.unary import UNARY, Unary, mistaken
 
 SLOPES = ("relu", "leaky_relu", "relu6", "hardtanh")  # each is a mask of slopes
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from proofread.gradients.program import Program, Ref, Step
+    from proofread.gradients.graph.program import Program, Ref, Step
 
 LONGEST = 44  # a longer name says less
 SHORT = 24  # up to here an expression is better than the textbook name of what it computes

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from proofread.gradients.lowerings.core import emit_normalise, lowers, opaque, over, plus
-from proofread.gradients.program import Program, Ref
+from proofread.gradients.graph.lowerings.core import emit_normalise, lowers, opaque, over, plus
+from proofread.gradients.graph.program import Program, Ref
 
 WINDOWS = "the size of each window"
 

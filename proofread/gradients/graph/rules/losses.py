@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from proofread.gradients.program import Alternative
-from proofread.gradients.rules.core import mul, rule, unbroadcast
+from proofread.gradients.graph.program import Alternative
+from proofread.gradients.graph.rules.core import mul, rule, unbroadcast
 
 
 @rule("bce")

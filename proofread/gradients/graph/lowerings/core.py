@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from proofread.gradients.program import Program, Ref
+from proofread.gradients.graph.program import Program, Ref
 
 Lowering = Callable[[Program, tuple, dict, Any], Any]
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from proofread.gradients.naming import Call, Names
+from proofread.gradients.graph.naming import Call, Names
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from proofread.gradients.program import Program, Ref
+from proofread.gradients.graph.program import Program, Ref
 
 
 def by_autograd_of(

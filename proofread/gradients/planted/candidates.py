@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from proofread.gradients.program import Program, Ref, Step, resolve
+from proofread.gradients.graph.program import Program, Ref, Step, resolve
 
 # A lower rank is said first where several labels fit.
 TEXTBOOK, LOCAL, COUNTERFACTUAL, SWAP, REMOTE = 10, 20, 30, 40, 60

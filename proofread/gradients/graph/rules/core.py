@@ -11,8 +11,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from proofread.gradients.lowerings.core import is_count, mean_over, sum_over
-from proofread.gradients.program import Program, Ref, Step
+from proofread.gradients.graph.lowerings.core import is_count, mean_over, sum_over
+from proofread.gradients.graph.program import Program, Ref, Step
 
 Rule = Callable[[Program, Step, Ref, Ref], list[tuple[Ref, Ref]]]
 RULES: dict[str, Rule] = {}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch.nn.functional as F
 
-from proofread.gradients import families
-from proofread.gradients.lowerings.core import (
+from proofread.gradients.graph import families
+from proofread.gradients.graph.lowerings.core import (
     emit_bce,
     emit_sum,
     lowers,
@@ -14,7 +14,7 @@ from proofread.gradients.lowerings.core import (
     opaque,
     over,
 )
-from proofread.gradients.program import Program, Ref
+from proofread.gradients.graph.program import Program, Ref
 
 
 def _averaged(p: Program, losses: Ref, reduction: int) -> Ref:

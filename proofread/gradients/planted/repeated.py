@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from proofread.gradients.candidates import Candidate, Enumeration
-from proofread.gradients.program import Program, Ref, Step, resolve
+from proofread.gradients.graph.program import Program, Ref, Step, resolve
+from proofread.gradients.planted.candidates import Candidate, Enumeration
 
 RANK = 42
 MOST = 12  # reads of one kind; more are the layers of a network rather than a loop

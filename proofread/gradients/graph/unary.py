@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from proofread.gradients.naming import spelled
+from proofread.gradients.graph.naming import spelled
 
 Function = Callable[[Tensor], Tensor]
 _ROOT = math.sqrt(2 / math.pi)

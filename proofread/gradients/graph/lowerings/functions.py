@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from proofread.gradients import families
-from proofread.gradients.lowerings.core import emit_softmax, lowers, minus, opaque, plus
-from proofread.gradients.program import Program, Ref
-from proofread.gradients.unary import UNARY
+from proofread.gradients.graph import families
+from proofread.gradients.graph.lowerings.core import emit_softmax, lowers, minus, opaque, plus
+from proofread.gradients.graph.program import Program, Ref
+from proofread.gradients.graph.unary import UNARY
 
 FAMILIES = {
     "elu": families.elu,

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from proofread.gradients.program import Program, Ref
-from proofread.gradients.unary import RECOGNISABLE, UNARY
+from proofread.gradients.graph.program import Program, Ref
+from proofread.gradients.graph.unary import RECOGNISABLE, UNARY
 
 SOME = 8  # entries that are looked at
 NEAR = 1e-5

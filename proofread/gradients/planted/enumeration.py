@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 import torch
 
-from proofread.gradients import counterfactual, planted, repeated  # noqa: F401 - they register
-from proofread.gradients.candidates import (
+from proofread.gradients import counterfactual  # noqa: F401 - it registers
+from proofread.gradients.graph.program import Ref, Step
+from proofread.gradients.planted import repeated
+from proofread.gradients.planted.candidates import (
     FORWARDS,
     LOCAL,
     PLANTERS,
@@ -20,7 +22,6 @@ from proofread.gradients.planted.paths import CARRIED, carried_by, detached_too
 from proofread.gradients.planted.reads import chained_reads, read_mistakes, saved_everywhere
 from proofread.gradients.planted.transposes import untransposed
 from proofread.gradients.planted.upstream import identity, stopped, upstream_mistakes
-from proofread.gradients.program import Ref, Step
 
 
 def every_mistake(e: Enumeration) -> Iterator[Candidate]:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from proofread.gradients.unary import Slip, Unary
+from proofread.gradients.graph.unary import Slip, Unary
 
 _UNSCALED = "the factor {0} is left out of {{site}}'s derivative"
 

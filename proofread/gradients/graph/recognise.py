@@ -14,18 +14,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from proofread.gradients import families
-from proofread.gradients.likeness import Likeness
-from proofread.gradients.program import Program, Ref
-from proofread.gradients.rules.core import RULES, mul
-from proofread.gradients.rules.functions import unary_gradient
-from proofread.gradients.rules.normalise import (
+from proofread.gradients.graph import families
+from proofread.gradients.graph.likeness import Likeness
+from proofread.gradients.graph.program import Program, Ref
+from proofread.gradients.graph.rules.core import RULES, mul
+from proofread.gradients.graph.rules.functions import unary_gradient
+from proofread.gradients.graph.rules.normalise import (
     Normalisation,
     normalise_gradient,
     standardise_gradient,
 )
-from proofread.gradients.rules.softmax import log_softmax_gradient, softmax_gradient
-from proofread.gradients.unary import RECOGNISABLE, UNARY, leaky
+from proofread.gradients.graph.rules.softmax import log_softmax_gradient, softmax_gradient
+from proofread.gradients.graph.unary import RECOGNISABLE, UNARY, leaky
 
 TextbookRule = Callable[[Program, Ref, Ref], list[tuple[Ref, Ref]]]
 TINY = 0.02  # what is added to a variance and is smaller is an eps

@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from proofread.gradients.lowerings import LOWERINGS, opaque
-from proofread.gradients.program import Program, Ref
+from proofread.gradients.graph.lowerings import LOWERINGS, opaque
+from proofread.gradients.graph.program import Program, Ref
 
 
 class Untraceable(Exception):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from proofread.gradients.lowerings.core import lowers, plus
-from proofread.gradients.program import Ref
+from proofread.gradients.graph.lowerings.core import lowers, plus
+from proofread.gradients.graph.program import Ref
 
 ALIASES = {
     "alias",

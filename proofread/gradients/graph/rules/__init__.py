@@ -1,7 +1,7 @@
 """The rules of differentiation; importing this package registers all of them."""
 
-from proofread.gradients.rules import arithmetic, functions, losses, normalise, softmax
-from proofread.gradients.rules.core import Underivable, differentiate
+from proofread.gradients.graph.rules import arithmetic, functions, losses, normalise, softmax
+from proofread.gradients.graph.rules.core import Underivable, differentiate
 
 __all__ = [
     "Underivable",

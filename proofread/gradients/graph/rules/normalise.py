@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import torch
 
-from proofread.gradients.naming import axes_said
-from proofread.gradients.program import Alternative, Program, Ref
-from proofread.gradients.rules.core import by_autograd, mul, rule, total
+from proofread.gradients.graph.naming import axes_said
+from proofread.gradients.graph.program import Alternative, Program, Ref
+from proofread.gradients.graph.rules.core import by_autograd, mul, rule, total
 
 
 @rule("normalise")

@@ -13,9 +13,9 @@ from proofread.gradients.convolution import (
     transposed_kernel_gradient,
     transposed_signal_gradient,
 )
-from proofread.gradients.naming import number
-from proofread.gradients.program import Alternative, Program, Ref
-from proofread.gradients.rules.core import (
+from proofread.gradients.graph.naming import number
+from proofread.gradients.graph.program import Alternative, Program, Ref
+from proofread.gradients.graph.rules.core import (
     factor_role,
     mean,
     mul,
