@@ -478,7 +478,7 @@ ROWS = [
     ("missing_mask", hard, "x", lambda i, g: 0.5 * g, "missing_local_derivative"),
     ("missing_scale_factor", hard, "x", lambda i, g: g * (i["x"].abs() < 2)),
     ("missing_local_derivative", log_sum, "x", lambda i, g: g / (1 + i["x"].exp()),
-     "other_variant"),
+     "sign_error"),
     ("derivative_at_wrong_point", log_sum, "x", lambda i, g: g * sigmoid(F.softplus(i["x"]))),
     ("wrong_operand", product3, "a", lambda i, g: g * i["a"] * i["c"]),
     ("missing_scale_factor", product3, "b", lambda i, g: g * i["a"], "missing_local_derivative"),

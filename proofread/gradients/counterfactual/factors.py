@@ -45,7 +45,7 @@ def _forward_mul(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
             i,
             label,
             f"a minus is lost in {e.p.describe(Ref(i))}" if factor == -1 else f"{said} is left out",
-            _rank_of_left_out(e, i),
+            _rank_of_left_out(e, i, factor),
             lambda a, b, k=kept: shaped((a, b)[k], (a, b)[1 - k]),
             factor,
             lambda f: 1.0,
@@ -89,7 +89,9 @@ def _forward_div(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
         (label, f"the root of {said} stands in its place", lambda b: abs(b) ** -0.5),
     )
     for label, what, scale in plans:
-        rank = _rank_of_left_out(e, i) if label == "missing_scale_factor" else COUNTERFACTUAL
+        rank = (
+            _rank_of_left_out(e, i, divisor) if label == "missing_scale_factor" else COUNTERFACTUAL
+        )
         candidate = e.instead(i, label, what, rank, lambda a, b, s=scale: a * s(b))
         for j in sorted(e.used):
             step = e.p.steps[j]
@@ -115,9 +117,15 @@ def _only_read(e: Enumeration, i: int, said: str, without) -> Candidate:
     )
 
 
-def _rank_of_left_out(e: Enumeration, i: int) -> int:
-    """Of a value that is only read, to take what it is made of is to take a wrong operand."""
-    return COUNTERFACTUAL if e.active >> i & 1 else SWAP + 3
+def _rank_of_left_out(e: Enumeration, i: int, factor) -> int:
+    """Of a value that is only read, to take what it is made of is to take a wrong operand.
+
+    But a number, or an input that is spread over it, is a scale.
+    """
+    scale = not isinstance(factor, Ref) or (
+        e.p.steps[factor.i].kind == "leaf" and e.p[factor].numel() < e.p[Ref(i)].numel()
+    )
+    return COUNTERFACTUAL if scale or e.active >> i & 1 else SWAP + 3
 
 
 def _is_mask(value: Tensor) -> bool:

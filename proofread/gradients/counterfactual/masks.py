@@ -100,11 +100,18 @@ def _moved_triangles(mask: Tensor) -> list[Callable[[Tensor], Tensor]]:
     for triangle in (torch.tril, torch.triu):
         for k in (-1, 0, 1):
             if torch.equal(mask, triangle(ones, k)):
-                return [
+                moved = [
                     lambda m, t=triangle, k=other: t(torch.ones_like(m), k)
                     for other in (k - 1, k + 1)
                 ]
+                return [*moved, *[lambda m, f=f: _with_its_full_rows(m, f(m)) for f in moved]]
     return []
+
+
+def _with_its_full_rows(mask: Tensor, moved: Tensor) -> Tensor:
+    """Give a row that is all blocked what it had: a softmax of nothing is not a number."""
+    full = (moved == moved[..., :1]).all(-1, keepdim=True)
+    return torch.where(full, mask, moved)
 
 
 def is_blocking(value: Tensor) -> bool:

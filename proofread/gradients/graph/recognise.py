@@ -117,7 +117,7 @@ def _elementwise(p: Program, x: Ref, y: Ref) -> TextbookRule | None:
 def _alpha_of_elu(a: Tensor, b: Tensor) -> float:
     """Return alpha where b is a where it is positive, and alpha * (exp(a) - 1) elsewhere; else 0."""
     below = a < 0
-    if below.sum() < 2 or not _same(a[~below], b[~below]):
+    if below.sum() < 2 or below.all() or not _same(a[~below], b[~below]):
         return 0.0
     alpha = float(b[below][0] / torch.expm1(a[below][0]))
     return alpha if _same(alpha * torch.expm1(a[below]), b[below]) else 0.0

@@ -73,6 +73,13 @@ def _inner_slope(of_inside: Function) -> Function:
     return slope
 
 
+_WRONG_SIDE = Slip(
+    "sign_error",
+    "the sigmoid in the derivative of {site} is given the wrong sign",
+    lambda z: torch.sigmoid(-z),
+)
+
+
 def _sigmoid_slope(z: Tensor) -> Tensor:
     s = torch.sigmoid(z)
     return s * (1 - s)
@@ -217,13 +224,25 @@ UNARY: dict[str, Unary] = {
         relatives=("silu", "gelu"),
     ),
     "softplus": Unary(
-        F.softplus, torch.sigmoid, lambda y: 1 - torch.exp(-y), relatives=("relu", "logsigmoid")
+        F.softplus,
+        torch.sigmoid,
+        lambda y: 1 - torch.exp(-y),
+        relatives=("relu", "logsigmoid"),
+        slips=(_WRONG_SIDE,),
     ),
     "logsigmoid": Unary(
         F.logsigmoid,
         lambda z: torch.sigmoid(-z),
         lambda y: 1 - torch.exp(y),
         relatives=("sigmoid", "softplus"),
+        slips=(
+            _WRONG_SIDE._replace(from_input=torch.sigmoid),
+            Slip(
+                "missing_local_derivative",
+                "the derivative of the sigmoid inside of {site} is left out: only that of log is there",
+                lambda z: 1 / torch.sigmoid(z),
+            ),
+        ),
     ),
     "elu": Unary(
         F.elu,

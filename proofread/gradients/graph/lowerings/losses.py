@@ -13,6 +13,7 @@ from proofread.gradients.graph.lowerings.core import (
     minus,
     opaque,
     over,
+    plus,
 )
 from proofread.gradients.graph.program import Program, Ref
 
@@ -33,22 +34,42 @@ def _mse_loss(p, args, kwargs, result):
 
 @lowers("binary_cross_entropy_with_logits")
 def _bce_with_logits(p, args, kwargs, result):
-    weighted = any(a is not None for a in args[2:4])
-    if weighted:
-        return opaque(p, args, kwargs, result)
-    return _averaged(p, emit_bce(p, args[0], args[1]), args[4] if len(args) > 4 else 1)
+    logits, targets, weight, of_ones, reduction, *_ = (*args, *(None,) * 3)
+    if of_ones is None:
+        losses = emit_bce(p, logits, targets)
+    else:
+        losses = _weighted_ones(p, logits, targets, of_ones)
+        p.call(losses, kwargs["name"], logits, targets)
+    if weight is not None:
+        losses = p.emit("mul", lambda a, b: a * b, losses, weight)
+    return _averaged(p, losses, 1 if reduction is None else reduction)
+
+
+def _weighted_ones(p: Program, logits: Ref, targets: Ref, weight: Ref) -> Ref:
+    """Emit -(w * y * log(sigmoid(z)) + (1 - y) * log(sigmoid(-z))): targets of 1 count w times."""
+    times = lambda a, b: a * b
+    turned = p.emit("mul", times, logits, -1)
+    of_ones, of_zeros = (
+        p.emit("unary", F.logsigmoid, z, called="logsigmoid") for z in (logits, turned)
+    )
+    ones = p.emit("mul", times, targets, weight)
+    zeros = p.emit("sub", minus, 1, targets)
+    both = p.emit(
+        "add", plus, p.emit("mul", times, ones, of_ones), p.emit("mul", times, zeros, of_zeros)
+    )
+    return p.emit("mul", times, both, -1)
 
 
 @lowers("binary_cross_entropy")
 def _bce(p, args, kwargs, result):
-    if len(args) > 2 and args[2] is not None:
-        return opaque(p, args, kwargs, result)
     losses = p.emit(
         "bce_probability",
         lambda q, y: F.binary_cross_entropy(q, y, reduction="none"),
         *args[:2],
         called="binary_cross_entropy",
     )
+    if len(args) > 2 and args[2] is not None:
+        losses = p.emit("mul", lambda a, b: a * b, losses, args[2])
     return _averaged(p, losses, args[3] if len(args) > 3 else 1)
 
 

@@ -1,6 +1,13 @@
 """The rules of differentiation; importing this package registers all of them."""
 
-from proofread.gradients.graph.rules import arithmetic, functions, losses, normalise, softmax
+from proofread.gradients.graph.rules import (
+    arithmetic,
+    functions,
+    losses,
+    matrices,
+    normalise,
+    softmax,
+)
 from proofread.gradients.graph.rules.core import Underivable, differentiate
 
 __all__ = [
@@ -9,6 +16,7 @@ __all__ = [
     "differentiate",
     "functions",
     "losses",
+    "matrices",
     "normalise",
     "softmax",
 ]

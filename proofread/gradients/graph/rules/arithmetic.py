@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from proofread.gradients.convolution import (
+from proofread.gradients.graph.convolution import (
     kernel_gradient,
     signal_gradient,
     transposed_kernel_gradient,
@@ -205,12 +205,12 @@ def _extreme(p, step, out, g):
 @rule("mm")
 def _mm(p, step, out, g):
     a, b = step.arguments
-    left = p.emit("mm", torch.matmul, g, _flipped(p, b), role="operand", operand=b.i)
-    right = p.emit("mm", torch.matmul, _flipped(p, a), g, role="operand", operand=a.i)
+    left = p.emit("mm", torch.matmul, g, flipped(p, b), role="operand", operand=b.i)
+    right = p.emit("mm", torch.matmul, flipped(p, a), g, role="operand", operand=a.i)
     return [(a, unbroadcast(p, left, a)), (b, unbroadcast(p, right, b))]
 
 
-def _flipped(p: Program, matrix: Ref) -> Ref:
+def flipped(p: Program, matrix: Ref) -> Ref:
     rank = p[matrix].dim()
     order = (*range(rank - 2), rank - 1, rank - 2)
     return p.emit("permute", lambda x: x.mT, matrix, order=order, role="operand")
