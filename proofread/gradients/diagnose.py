@@ -113,9 +113,12 @@ def _judge(case: intake.Case, trial: experiments.Trial) -> _Verdict:
     if experiments.is_lost_in_rounding(case, trial):
         return _Verdict([], [note("lost_in_rounding")], trial)
     plain = _plain_trouble(trial)
-    if plain:
+    if plain and plain[0].label != "all_zero":
         return _Verdict(plain, [], trial)
+    # Where all entries are ties, as in a layer of zeros, nothing but zeros is a choice of slopes.
     tie = kinks.tie(trial)
+    if plain and not tie:
+        return _Verdict(plain, [], trial)
     notes = []
     if tie:
         beside = experiments.beside_the_kink(case, trial)

@@ -333,7 +333,8 @@ def _updated_weights(u: Tensor, problem: Problem, tolerance: float) -> list[Find
             if moved is not None:
                 # Each product reads the weight once, so a step moves the gradient in proportion.
                 rate = ratio(u - problem.right, moved - problem.right, 10 * tolerance)
-                if rate is not None and _large(problem.right - u, u, tolerance):
+                downhill = rate is not None and (rate < 0 or bool((problem.upstream < 0).all()))
+                if downhill and _large(problem.right - u, u, tolerance):
                     found.append(Finding("used_updated_weights", what, 26, constant=rate))
                     continue
         for rate in STEP_SIZES:

@@ -90,6 +90,26 @@ def softplus(beta: float = 1, threshold: float = 20) -> Unary:
     )
 
 
+def clamp(low: float, high: float) -> Unary:
+    """z, but low below low, and high above high."""
+    low_said, high_said = f"{low:.4g}", f"{high:.4g}"
+    half = "the mask of {{site}} asks for one bound only, and must ask for {} too"
+    return Unary(
+        lambda z: z.clamp(low, high),
+        lambda z: ((z > low) & (z < high)).to(z),
+        relatives=("tanh",) if low == -high else (),
+        slips=(
+            Slip("wrong_mask", half.format(low_said), lambda z: (z < high).to(z)),
+            Slip("wrong_mask", half.format(high_said), lambda z: (z > low).to(z)),
+            Slip(
+                "wrong_mask",
+                "the mask of {site} is inverted",
+                lambda z: ((z <= low) | (z >= high)).to(z),
+            ),
+        ),
+    )
+
+
 def smooth_l1(beta: float = 1) -> Unary:
     """z² / (2 beta) where |z| < beta, and |z| - beta / 2 elsewhere."""
     return _huber(

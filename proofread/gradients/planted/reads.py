@@ -9,6 +9,7 @@ from torch import Tensor
 
 from proofread.gradients.graph.naming import spelled
 from proofread.gradients.graph.program import Ref, Step, resolve
+from proofread.gradients.graph.rules.functions import SLOPES
 from proofread.gradients.planted.candidates import (
     LOCAL,
     SWAP,
@@ -151,6 +152,8 @@ def _swap_label(e: Enumeration, step: Step, right: int, wrong: int) -> tuple[str
     pair = {step.about, *(r.i for r in about.operands())}
     if step.kind in ("local",) and {right, wrong} <= pair:
         return "derivative_at_wrong_point", LOCAL
+    if _is_mask_of_slopes(step):
+        return "wrong_mask", SWAP
     if step.kind == "local" and _is_read_alike(e, about, wrong):
         return "wrong_operand", SWAP + 1  # of another layer
     if step.kind == "local" or (step.kind == "mul" and step.role in ("inner",)):
@@ -179,6 +182,16 @@ def swap_hint(e: Enumeration, step: Step, right: int, wrong: int) -> str:
         "mm": "For A @ B, the gradient of A holds B, and the gradient of B holds A.",
         "mul": "For a * b, the gradient of a holds b, and the gradient of b holds a.",
     }.get(kind, "")
+
+
+def _only_asks(step: Step) -> bool:
+    return step.kind == "condition" or _is_mask_of_slopes(step)
+
+
+def _is_mask_of_slopes(step: Step) -> bool:
+    """Tell a derivative of which only the sides of its kinks depend on what it reads."""
+    called = step.details.get("called", "")
+    return step.kind == "local" and called.removesuffix("'") in SLOPES
 
 
 def _is_read_alike(e: Enumeration, about: Step, wrong: int) -> bool:
@@ -284,6 +297,8 @@ def _replaced_everywhere(e: Enumeration, right: int, wrong: int, places) -> Cand
         if len(abouts) == 1 and {right, wrong} <= pair and about.kind != "mm"
         else "wrong_operand"
     )
+    if label == "wrong_operand" and all(_only_asks(e.p.steps[i]) for i in steps):
+        label = "wrong_mask"
     return Candidate(
         label,
         f"your gradient uses {e.name(Ref(wrong))} where {e.name(Ref(right))} belongs",

@@ -52,6 +52,7 @@ def _gelu(p, args, kwargs, result):
     "log2",
     "log10",
     "hardswish",
+    "hardsigmoid",
     "softplus",
     "leaky_relu",
     "elu",
@@ -90,6 +91,16 @@ def _unary(p, args, kwargs, result):
             p.call(beyond, "gt" if low is None else "lt", args[0], bound)
             clamped = p.emit("where", torch.where, beyond, bound, args[0], called="clamp")
             return p.call(clamped, "clamp", args[0])
+        else:
+            spec = families.clamp(low, high)
+            clamped = p.emit("unary", spec.function, args[0], called="clamp", spec=spec)
+            return p.call(clamped, "clamp", args[0], low, high)
+    if name == "hardtanh" and len(settings) == 2:
+        if settings == [-1, 1]:
+            settings = []
+        else:
+            spec = families.clamp(*settings)
+            return p.emit("unary", spec.function, args[0], called=name, spec=spec)
     if name == "log_sigmoid_forward":
         return [p.emit("unary", F.logsigmoid, args[0], called="logsigmoid"), None]
     if name == "softplus" and settings in ([], [1], [1, 20], [1.0, 20.0]):

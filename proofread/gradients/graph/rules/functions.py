@@ -9,7 +9,8 @@ from proofread.gradients.graph.program import Alternative, Program, Ref
 from proofread.gradients.graph.rules.core import mul, rule
 from proofread.gradients.graph.unary import UNARY, Unary, mistaken
 
-SLOPES = ("relu", "leaky_relu", "relu6", "hardtanh")  # each is a mask of slopes
+# The derivative of each is a mask of slopes.
+SLOPES = ("relu", "leaky_relu", "prelu", "relu6", "hardtanh", "hardsigmoid", "clamp")
 
 
 def _level(t: torch.Tensor) -> bool:
