@@ -22,7 +22,7 @@ from proofread.gradients.graph.rules import Underivable, differentiate
 from proofread.gradients.graph.trace import trace
 from proofread.gradients.planted.candidates import Candidate, Enumeration
 from proofread.gradients.planted.enumeration import every_mistake
-from proofread.gradients.planted.paths import is_skip, skip_said, through_said
+from proofread.gradients.planted.paths import is_skip, is_square, skip_said, through_said
 from proofread.gradients.pools import AGAIN, Pool, pools_of
 from proofread.gradients.uses import Uses, uses_of
 from proofread.gradients.values import Finding
@@ -238,12 +238,34 @@ def _fits(u: Tensor, problem: Problem, tolerance: float) -> list[Finding]:
             if more is None or ratio(term, problem.right, AGAIN):
                 continue
             finding = _coefficient(program, i, k, 1 + more, loose, problem.uses)
+            if finding and finding.label == "double_counted" and (f := _factor_of(program, i, k)):
+                said = (
+                    f"{_term_said(program, i, program.steps[i].arguments[k])} has twice its factor"
+                )
+                said = f"{said} {program.number(f)}"
+                found.append(Finding("wrong_scale_factor", said, finding.rank - 1))
             # The two equal halves of a square: each is as good as the other. Only a node that
             # sends its gradient on at each visit counts one of them twice.
             halves = any(key != (i, k) and ratio(b, term, AGAIN) for key, b in terms.items())
             if finding and (finding.label == "double_counted" or not halves):
                 found.append(finding)
     return found
+
+
+def _factor_of(program: Program, i: int, k: int) -> float | None:
+    """Return the number that the forward multiplies a square by, where a term comes from one.
+
+    Its derivative has a 2 of its own: that it is counted twice is less likely than another factor.
+    """
+    step = program.steps[program.steps[i].arguments[k].i]
+    if not is_square(program.steps[step.about]):
+        return None
+    while step.phase == "backward" and step.operands():
+        factor = step.arguments[1] if step.kind == "mul" else None
+        if step.role == "const" and isinstance(factor, int | float):
+            return factor if factor != 0.5 else None  # that a half is left out is said already
+        step = program.steps[step.operands()[0].i]
+    return None
 
 
 def _contributions(program: Program, right: Tensor) -> dict[tuple[int, int], Tensor]:

@@ -88,7 +88,7 @@ def _path_label(e: Enumeration, forked: int, lost: Ref, kept: Ref) -> tuple[str,
             p.gradient_of[part.i] if is_skip(p, forked, part) else p.steps[part.i].about
             for part in (lost, kept)
         )
-    if about_lost == about_kept and _is_square(p.steps[about_lost]):
+    if about_lost == about_kept and is_square(p.steps[about_lost]):
         what = f"the factor 2 of the square of {here} is left out"
         return "missing_scale_factor", what, ("missing_product_term", "missing_path"), ""
     if _meet_in_product(e, about_lost, about_kept):
@@ -98,6 +98,9 @@ def _path_label(e: Enumeration, forked: int, lost: Ref, kept: Ref) -> tuple[str,
     if _is_target_path(p, lost):
         hint = "The entry that the target picks moves the loss too: it needs a gradient of its own."
         return "missing_target", what, ("missing_path",), hint
+    if target := _target_of(p, forked, about_lost):
+        what = f"the target {p.describe(target)} is not subtracted: {what}"
+        return "missing_target", what, ("missing_path",), ""
     if about_lost == about_kept:  # a + a: the second use is written over the first
         return "overwrite_not_accumulate", what, ("missing_path",), hint
     return "missing_path", what, ("overwrite_not_accumulate",), hint
@@ -168,14 +171,16 @@ def is_skip(p: Program, forked: int, part: Ref) -> bool:
     return step.kind in ("add", "sub") and Ref(forked) in step.operands()
 
 
-def _is_square(step: Step) -> bool:
+def is_square(step: Step) -> bool:
+    if step.kind == "pow":
+        return step.arguments[1] == 2
     return step.kind == "mul" and step.arguments[0] == step.arguments[1]
 
 
 def _meet_in_product(e: Enumeration, first: int, second: int) -> bool:
     """Tell whether two paths meet in the two operands of a product or a quotient."""
     if first == second:
-        return e.p.steps[first].kind in ("mul", "div")
+        return e.p.steps[first].kind in ("mul", "div", "exponential")
     reach = [e.p.dependents(1 << i) for i in (first, second)]
     for i in range(min(first, second), e.p.output.i + 1):
         if not (reach[0] >> i & 1 and reach[1] >> i & 1):
@@ -198,6 +203,30 @@ def _is_target_path(p: Program, lost: Ref) -> bool:
         and p[p.output].dim() == 0
         and _is_linear_after(p, step.about)
     )
+
+
+def _target_of(p: Program, forked: int, about: int) -> Ref | None:
+    """Return the n of a loss such as exp(z) - n * z, whose gradient is exp(z) - n."""
+    if p[p.output].dim() or _is_linear_after(p, forked):
+        return None
+    value = forked
+    while p.steps[about].kind in ("mm", "view", "add"):  # up to z = X @ w, computed once more
+        readers = [
+            j for j in range(about + 1, p.output.i + 1) if Ref(about) in p.steps[j].operands()
+        ]
+        if len(readers) != 1:
+            return None
+        value, about = about, readers[0]
+    step = p.steps[about]
+    others = [r for r in step.operands() if r.i != value]
+    if step.kind != "mul" or len(others) != 1 or not _is_linear_after(p, about):
+        return None
+    (target,) = others
+    given = p.steps[target.i].kind == "leaf" and p.shape(target) == p.shape(Ref(value))
+    subtracts = any(
+        s.kind == "sub" and s.arguments[1] == Ref(about) for s in p.steps[: p.output.i + 1]
+    )
+    return target if given and subtracts else None
 
 
 def _is_linear_after(p: Program, i: int) -> bool:

@@ -51,7 +51,9 @@ def _neg(p, args, kwargs, result):
 def _pow(p, args, kwargs, result):
     exponent = 2 if kwargs["name"] == "square" else args[1]
     if isinstance(exponent, Ref) or not isinstance(args[0], Ref):
-        return opaque(p, args, kwargs, result)
+        if kwargs["name"] != "pow":
+            return opaque(p, args, kwargs, result)
+        return p.call(p.emit("exponential", torch.pow, *args[:2]), "pow", *args[:2])
     return p.emit("pow", lambda x, n: x**n, args[0], exponent)
 
 

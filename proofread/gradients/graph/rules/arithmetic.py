@@ -150,6 +150,74 @@ def _pow(p, step, out, g):
     return [(x, mul(p, g, local, "local"))]
 
 
+@rule("exponential")
+def _exponential(p, step, out, g):
+    """aˣ, by x and by a: what varies decides which of two rules it takes."""
+    a, x = step.arguments
+    found = []
+    power_rule = "this is the power rule, n xⁿ⁻¹, and in {site} it is the exponent that varies"
+    if isinstance(x, Ref) and p.is_float(x):
+        local = p.emit(
+            "local",
+            lambda base, n, y: y * torch.as_tensor(base).log(),
+            *(a, x, out),
+            called="exponential'",
+            alternatives=(
+                Alternative(
+                    "other_variant",
+                    power_rule,
+                    lambda base, n, y: n * y / base,
+                    "(aˣ)' = ln a · aˣ.",
+                ),
+                Alternative(
+                    "other_variant",
+                    power_rule,
+                    lambda base, n, y: base * n ** (base - 1),
+                    "(aˣ)' = ln a · aˣ.",
+                ),
+                Alternative(
+                    "missing_scale_factor",
+                    "the logarithm of the base is left out of the derivative of {site}",
+                    lambda base, n, y: y,
+                    "(aˣ)' = ln a · aˣ.",
+                ),
+            ),
+        )
+        p.call(local, "pow'", a, x)
+        found.append((x, unbroadcast(p, mul(p, g, local, "local"), x)))
+    if isinstance(a, Ref) and p.is_float(a):
+        local = p.emit(
+            "local",
+            lambda base, n, y: n * base ** (n - 1),
+            *(a, x, out),
+            called="power'",
+            alternatives=(
+                Alternative(
+                    "other_variant",
+                    "this is the rule of an exponential, ln a · aˣ, and in {site} it is the base that "
+                    "varies",
+                    lambda base, n, y: y * base.log(),
+                    "(xⁿ)' = n xⁿ⁻¹.",
+                ),
+                Alternative(
+                    "missing_scale_factor",
+                    "the exponent is left out before the power in the derivative of {site}",
+                    lambda base, n, y: base ** (n - 1),
+                    "(xⁿ)' = n xⁿ⁻¹.",
+                ),
+                Alternative(
+                    "wrong_power",
+                    "the derivative of {site} still has the exponent of the function",
+                    lambda base, n, y: n * y,
+                    "(xⁿ)' = n xⁿ⁻¹.",
+                ),
+            ),
+        )
+        p.call(local, "pow'", a, x)
+        found.append((a, unbroadcast(p, mul(p, g, local, "local"), a)))
+    return found
+
+
 @rule("where")
 def _where(p, step, out, g):
     condition, a, b = step.arguments

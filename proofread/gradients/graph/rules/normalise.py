@@ -177,6 +177,9 @@ def normalise_gradient(
                 lambda g, m, t, i, a, r, o=other: g - (m + t) * (count / o),
             )
         )
+    shape = p.shape(x)
+    if axes == (len(shape) - 1,) and shape[-1:] == shape[-2:-1]:
+        alternatives += _without_keepdim(statistic)
     for other in other_axes(axes, p[x].dim()):
         alternatives += _over_other_axes(other, axes, centred)
     if centred:
@@ -342,6 +345,19 @@ def _over_other_axes(other, axes, centred: bool) -> list[Alternative]:
             Alternative("wrong_axis", what, lambda g, m, t, i, a, r: g - average(g) - t),
         ]
     return found
+
+
+def _without_keepdim(statistic: str) -> list[Alternative]:
+    """A row's sum that meets the columns, which as many columns as rows let pass."""
+    what = (
+        f"the sum in the term of the {statistic} in the gradient of {{site}} loses a dimension: "
+        "it needs keepdim=True"
+    )
+    hint = "Without keepdim, the next operation broadcasts over other axes."
+    return [
+        Alternative("wrong_axis", what, lambda g, m, t, i, a, r, o=other: g - m - a * o(i, r), hint)
+        for other in (lambda i, r: i.mT, lambda i, r: r * (i / r).mT)
+    ]
 
 
 def _norm_diagonal(r, g, xhat, centred, count, divisor):
