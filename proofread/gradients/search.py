@@ -12,10 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from proofread.gradients import values
+from proofread.gradients import other_inputs, values
 from proofread.gradients.compare import ratio, relative_error, same
 from proofread.gradients.constants import other_constants
-from proofread.gradients.graph.autograd import by_autograd_of
 from proofread.gradients.graph.program import Program, Ref, resolve
 from proofread.gradients.graph.recognise import textbook_rules
 from proofread.gradients.graph.rules import Underivable, differentiate
@@ -32,7 +31,6 @@ TIERS = (25, 36, 41)  # ranks
 SHARE = 0.05  # of the difference from the right gradient, an explanation may leave so much
 TWICE = 50  # two mistakes are less likely than one
 FAR = 18  # an explanation so much further fetched than the best is not said
-STEP_SIZES = (1.0, 0.5, 0.1, 0.05, 0.01, 0.001)
 
 
 @dataclass
@@ -166,8 +164,13 @@ def explanations(
         found = values.value_findings(u, right, tolerance, problem.uses, problem.inputs)
     if u.shape == right.shape:
         found += _fits(u, problem, tolerance)
-        if like is None or any(f.label == "used_updated_weights" for f in like):
-            found += _updated_weights(u, problem, tolerance)
+        for label, look in (
+            ("used_updated_weights", other_inputs.updated_weights),
+            ("transposed_operand", other_inputs.turned_inputs),
+            ("wrong_operand", other_inputs.exchanged),
+        ):
+            if like is None or any(f.label == label for f in like):
+                found += look(u, problem, tolerance)
     pools: list[Pool] = []
     sources = {f.source for f in like or () if f.source}
     tiers = problem.pools() if like is None else [(0.0, problem.pools_of(sources))]
@@ -331,73 +334,3 @@ def _term_said(program: Program, i: int, term: Ref) -> str:
         to = program.describe(Ref(program.gradient_of[term.i]))
         return f"the direct path from {start} to {to}{skip_said(program, term)}"
     return f"the path from {start} through {through_said(program, term)}"
-
-
-def _updated_weights(u: Tensor, problem: Problem, tolerance: float) -> list[Finding]:
-    """Explain the gradient by a weight that has already taken its step."""
-    if problem.traced is None or not problem.programs:
-        return []
-    found = []
-    _, program = problem.programs[-1]
-    weights = [
-        Ref(i)
-        for i, step in enumerate(program.steps[: program.output.i + 1])
-        if step.kind == "leaf" and program.is_float(Ref(i)) and program[Ref(i)].dim()
-    ]
-    slopes = by_autograd_of(problem.traced, weights, problem.upstream) or []
-    for weight, slope in zip(weights, slopes, strict=False):
-        if slope is None or not slope.any():
-            continue
-        i, step = weight.i, program.steps[weight.i]
-        what = f"the weight {step.name} is stepped before the gradient that needs its old value"
-        if i != program.wrt.i:
-            moved = _backward_reads(program, weight, slope)
-            if moved is not None:
-                # Each product reads the weight once, so a step moves the gradient in proportion.
-                rate = ratio(u - problem.right, moved - problem.right, 10 * tolerance)
-                downhill = rate is not None and (rate < 0 or bool((problem.upstream < 0).all()))
-                if downhill and _large(problem.right - u, u, tolerance):
-                    found.append(Finding("used_updated_weights", what, 26, constant=rate))
-                    continue
-        for rate in STEP_SIZES:
-            stepped = program.attempt({i: lambda vs, i=i, s=rate * slope: vs[i] - s})
-            if stepped is not None and same(u, stepped, tolerance):
-                # Of a sum of squares, any factor looks like a step.
-                rank = 45 if ratio(u, problem.right, tolerance) else 27
-                found.append(Finding("used_updated_weights", what, rank, constant=rate))
-                break
-    return found
-
-
-def _large(difference: Tensor, u: Tensor, tolerance: float) -> bool:
-    return bool(difference.abs().max() > 20 * tolerance * u.abs().max())
-
-
-def _backward_reads(program: Program, weight: Ref, slope: Tensor) -> Tensor | None:
-    """Run the backward with the weight moved by its gradient wherever it reads the weight."""
-    overlay = {weight.i: program[weight] + slope}
-    for j in range(weight.i + 1, program.upstream.i):
-        step = program.steps[j]
-        if step.kind in ("view", "permute", "expand") and step.operands()[0].i in overlay:
-            shadow = {**overlay}
-            overlay[j] = step.function(shadow[step.operands()[0].i])
-    changes = {}
-    for j in range(program.upstream.i + 1, program.result.i + 1):
-        step = program.steps[j]
-        if not any(r.i in overlay for r in step.operands()):
-            continue
-
-        def change(vs, step=step):
-            kept = {k: vs[k] for k in overlay}
-            for k, value in overlay.items():
-                vs[k] = value
-            try:
-                return step.run(vs)
-            finally:
-                for k, value in kept.items():
-                    vs[k] = value
-
-        changes[j] = change
-    if not changes:
-        return None
-    return program.attempt(changes)

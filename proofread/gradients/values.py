@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -126,6 +126,7 @@ def value_findings(
                 found.append(Finding("conv_flip", "your gradient is the right one, flipped", 21))
     found += mask_findings(u, r, tolerance, uses)
     found += leftover_findings(u, r, tolerance, given)
+    found += counted_findings(u, r, tolerance, inputs)
     found += sign_findings(u, r, tolerance)
     return found
 
@@ -283,6 +284,53 @@ def leftover_findings(
         for name, value in given.items()
         if value.shape == r.shape and value.abs().max() > 0 and same(rest, value, tolerance)
     ]
+
+
+def counted_findings(
+    u: Tensor, r: Tensor, tolerance: float, inputs: Mapping[str, Any]
+) -> list[Finding]:
+    """Recognise a division by counts that the data hold: the entries of a mask, or of each index."""
+    scale = r.abs().max() * tolerance
+    there = u.abs() > scale
+    if not there.any() or (~there & (r.abs() > scale)).any():
+        return []
+    times = r[there] / u[there]
+    whole = times.round()
+    if (whole < 1).any() or (whole == whole[0]).all():
+        return []
+    if ((times - whole).abs() > 1e-3 * whole).any():
+        return []
+    return [
+        Finding("extra_mean", f"your gradient divides by {what}, and the forward does not", 24)
+        for what, counts in _counts_in(inputs, tuple(r.shape))
+        if same(u * counts, r, tolerance)
+    ]
+
+
+def _counts_in(inputs: Mapping[str, Any], shape: tuple[int, ...]) -> Iterator[tuple[str, Tensor]]:
+    """Yield what can be counted in integer and 0/1 inputs, spread over a gradient's shape."""
+    for name, value in inputs.items():
+        if not isinstance(value, Tensor) or not value.dim() or value.dim() > len(shape):
+            continue
+        if value.dtype in (torch.int32, torch.int64) and value.dim() == 1 and not (value < 0).any():
+            often = torch.bincount(value)[value]
+            for axis, size in enumerate(shape):
+                if size == len(often):
+                    spread = often.reshape([-1 if k == axis else 1 for k in range(len(shape))])
+                    yield f"how often each entry of {name} occurs", spread
+        elif value.dtype == torch.bool or ((value == 0) | (value == 1)).all():
+            for after in range(len(shape) - value.dim() + 1):
+                lifted = value.reshape(*value.shape, *[1] * after)
+                for size in range(1, value.dim() + 1):
+                    for axes in itertools.combinations(range(value.dim()), size):
+                        sums = lifted.sum(axes, keepdim=True).clamp_min(1)
+                        if _spreads(tuple(sums.shape), shape):
+                            yield f"the sum of {name} over {axes_said(axes)}", sums
+
+
+def _spreads(small: tuple[int, ...], large: tuple[int, ...]) -> bool:
+    pairs = zip(small[::-1], large[::-1], strict=False)
+    return len(small) <= len(large) and all(a in (1, b) for a, b in pairs)
 
 
 def sign_findings(u: Tensor, r: Tensor, tolerance: float) -> list[Finding]:

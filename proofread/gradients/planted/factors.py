@@ -150,6 +150,8 @@ def _operand(e, i, step, said, drop, twice) -> Iterator[Candidate]:
         also = ("missing_scale_factor",)
     else:
         label, also = "missing_scale_factor", ("missing_local_derivative",)
+    if inverse and _divides_again(e, i, factor):
+        also = ("wrong_power", *also)
     if isinstance(factor, Ref) and _counted(e.p, factor):
         label, also = "missing_mean", ("missing_scale_factor",)
     yield e.instead(i, label, f"{said} is left out", LOCAL, drop, also)
@@ -187,6 +189,13 @@ def _operand(e, i, step, said, drop, twice) -> Iterator[Candidate]:
                     LOCAL + 2,
                     lambda g, f, k=k: g * f**k,
                 )
+
+
+def _divides_again(e: Enumeration, i: int, factor: Ref) -> bool:
+    """Tell whether the rest of the backward divides by the same: then a power of it is too low."""
+    divisor = e.p.dependents(1 << e.p.steps[factor.i].operands()[0].i)
+    reads = [r for j in e.used if j != i and e.carries >> j & 1 for r in e.p.steps[j].operands()]
+    return any(divisor >> r.i & 1 and not e.carries >> r.i & 1 for r in reads)
 
 
 def _counted(p: Program, factor: Ref) -> Ref | None:
