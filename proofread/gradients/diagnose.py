@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from proofread.gradients import experiments, intake, kinks, patterns
-from proofread.gradients.compare import relative_error, same
+from proofread.gradients.compare import ratio, relative_error, same
 from proofread.gradients.readings import said
 from proofread.gradients.report import Diagnosis, Note, differing, locate, note
 from proofread.gradients.search import explain
@@ -136,7 +136,19 @@ def _judge(case: intake.Case, trial: experiments.Trial) -> _Verdict:
         findings = experiments.behaviour(case, trial)
     if not findings:
         findings = [_unexplained(trial, case.wrt)]
+    if not case.is_function:  # a function is called twice, which tells
+        findings += _added_up(trial)
     return _Verdict([*findings, *changed], notes, trial)
+
+
+def _added_up(trial: experiments.Trial) -> list[Finding]:
+    """Name what `.grad` holds after several calls of `backward()`."""
+    times = ratio(trial.yours, trial.right, trial.tolerance) or 0
+    for count, often in ((2, "twice"), (3, "three times")):
+        if abs(times - count) <= 3 * trial.tolerance * count:
+            what = f"backward() was called {often}, without zero_grad() between"
+            return [Finding("stale_gradient", what, 98)]
+    return []
 
 
 def _searched(search: Callable[..., list[Finding]], *arguments) -> tuple[list[Finding], list[Note]]:
@@ -255,5 +267,5 @@ def _numbers_that_hide(case: intake.Case) -> list[Note]:
 
 def _said_of_sizes(case: intake.Case, other: experiments.Trial, findings: list[Finding]) -> str:
     shape = tuple(other.inputs[case.wrt].shape)
-    why = f" ({findings[0].label}: {findings[0].what})" if findings else ""
+    why = f": {findings[0].label}, {findings[0].what}" if findings else ""
     return f"{case.wrt} of shape {shape}{why}"

@@ -99,6 +99,17 @@ def _hint_on_cross_entropy(program: Program) -> str:
     return f"The gradient of the logits is {formula}."
 
 
+def _in_a_difference(program: Program) -> bool:
+    """Tell whether the forward takes the difference of the argument itself and something."""
+    same = {program.wrt.i}
+    for i, step in enumerate(program.steps[: program.output.i + 1]):
+        if step.kind in ("view", "expand", "cast") and step.operands()[0].i in same:
+            same.add(i)
+        if step.kind == "sub" and any(r.i in same for r in step.operands()):
+            return True
+    return False
+
+
 def _hint(finding: Finding, program: Program | None) -> str:
     """Return a hint that fits this finding or forward better than the general one; else ''."""
     label = finding.label
@@ -106,6 +117,8 @@ def _hint(finding: Finding, program: Program | None) -> str:
         return "Look for a return inside the loop, which ends it, or for an index 0."
     if program is None:
         return ""
+    if label == "conv_flip" and any(c.called == "convolve" for c in program.recognised.values()):
+        return "The forward flips the kernel. Write the sum for one entry, and see where it is flipped back."
     if label == "wrong_power":
         kinds = {step.kind for step in program.steps[: program.output.i + 1]}
         powers = (
@@ -119,7 +132,8 @@ def _hint(finding: Finding, program: Program | None) -> str:
     if any("entropy" in called for called in calls):
         return "The gradient of this loss is prediction minus target, in this order."
     steps = [s for i, s in enumerate(program.steps[: program.output.i + 1]) if active >> i & 1]
-    if any(s.kind == "sub" for s in steps):
+    everywhere = finding.what.startswith("every entry has the opposite sign")
+    if any(s.kind == "sub" for s in steps) and (not everywhere or _in_a_difference(program)):
         return "Differentiate the difference again: d(a - b)/da is 1, and d(a - b)/db is -1."
     if any(s.kind == "div" and s.needs & active for s in steps):
         return "Differentiate the quotient again: d(a / b)/da is 1 / b, and d(a / b)/db is -a / b²."

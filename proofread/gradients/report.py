@@ -142,8 +142,14 @@ def wrapped(text: str, indent: str, later: str | None = None, width: int = WIDTH
 
     An expression such as `mean((A - Y) ** 2)` stays in one line where it can.
     """
+    room = width - max(len(indent), len(later or ""))
+
+    def held_together(found: re.Match) -> str:
+        whole = found.group()
+        return whole.replace(" ", "\xa0") if len(whole) < room / 2 else whole
+
     for expression in EXPRESSION:
-        text = expression.sub(lambda found: found.group().replace(" ", "\xa0"), text)
+        text = expression.sub(held_together, text)
     lines = textwrap.wrap(
         text,
         width,

@@ -220,7 +220,9 @@ def _scaled(scaled, tolerance: float, uses: Uses) -> list[Finding]:
         minus = abs(c + 1) < 1e-6
         factor = "every sign is opposite" if minus else f"all of it is multiplied by {c:.4g}"
         if c > 0:
-            factor = f"all of it is {c:.4g} times as large as it must be"
+            factor = (
+                f"all of it is {values.fraction_said(c) or f'{c:.4g}'} times as large as it must be"
+            )
         rank = candidate.rank + TWICE
         what = f"{candidate.what}; besides, {factor}"
         found += _findings(candidate, what, rank, c)

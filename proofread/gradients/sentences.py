@@ -158,8 +158,8 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "all_zero": (
         "Your gradient is 0 everywhere, and the right one is not.",
         (
-            "Is the tensor that you return ever filled? Is a factor 0, as the whole number 2 // 20 "
-            "is?"
+            "Is the tensor that you return ever filled? Is one of its factors 0? In Python, 2 // 20 "
+            "is 0."
         ),
     ),
     "inputs_changed": (

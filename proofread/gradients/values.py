@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -15,6 +16,8 @@ from proofread.gradients.compare import ratio, same
 from proofread.gradients.graph.naming import axes_said
 from proofread.gradients.sentences import NOT_FILLED, SQUARE
 from proofread.gradients.uses import Uses
+
+LARGEST_PART = 50  # of a fraction that is said as one
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +146,8 @@ def ratio_findings(c: float, tolerance: float, uses: Uses) -> list[Finding]:
     if c < 0:
         return _negative_ratio(c, tolerance, uses)
     digits = 4 if abs(c - 1) > 0.01 else 7  # or it would read "1 times"
-    what = f"your gradient is {c:.{digits}g} times the right one"
+    times = fraction_said(c) or f"{c:.{digits}g}"
+    what = f"your gradient is {times} times the right one"
     found = [Finding("wrong_scale_factor", what, 45, constant=c)]
     if equals(2):
         twice = "every entry is twice the right one"
@@ -166,6 +170,20 @@ def ratio_findings(c: float, tolerance: float, uses: Uses) -> list[Finding]:
             also = f"{what}; {count} is also the size of an axis"
             found.append(Finding("wrong_scale_factor", also, 36, constant=c))
     return found
+
+
+def fraction_said(c: float) -> str:
+    """Write a number as a fraction of small whole numbers too, where it is one; else ''.
+
+    >>> fraction_said(5 / 6), fraction_said(0.7 / 0.3), fraction_said(3.0), fraction_said(0.71)
+    ('5/6 (0.8333)', '7/3 (2.333)', '', '')
+    """
+    fraction = Fraction(c).limit_denominator(LARGEST_PART)
+    near = abs(c - fraction) <= 1e-6 * abs(c)
+    # A decimal of two digits says as much by itself.
+    if not near or max(fraction.numerator, fraction.denominator) > LARGEST_PART or c == round(c, 2):
+        return ""
+    return f"{fraction.numerator}/{fraction.denominator} ({c:.4g})"
 
 
 def _negative_ratio(c: float, tolerance: float, uses: Uses) -> list[Finding]:

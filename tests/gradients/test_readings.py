@@ -136,12 +136,13 @@ def test_twice_is_double_counted_where_the_forward_uses_it_twice(forward, label)
     def backward(inputs, upstream):
         return -2 * opposite(forward)(inputs, upstream)
 
-    assert labels(diagnose(backward, forward, inputs, wrt="a"))[0] == label
-    # A tensor can't be run again, and so nothing is seen of an earlier result.
+    found = labels(diagnose(backward, forward, inputs, wrt="a"))
+    assert found[0] == label and "stale_gradient" not in found
+    # A tensor can't be run again: that it holds an earlier result too is said last.
     given = torch.ones_like(forward(**inputs))
-    held = diagnose(backward(inputs, given), forward, inputs, wrt="a", upstream=given)
-    assert labels(held)[0] == label
-    assert "stale_gradient" not in labels(held)
+    tensor = backward(inputs, given)
+    found = labels(diagnose(tensor, forward, inputs, wrt="a", upstream=given))
+    assert found[0] == label and found[-1] == "stale_gradient"
 
 
 def hinge(a, p, n):

@@ -218,6 +218,8 @@ def _standardised(p: Program, x: Ref, y: Ref) -> TextbookRule | None:
 
 
 def _normalisation_called(form: Normalisation, rank: int) -> str:
+    if form.axes == (2, 3) and rank == 4 and form.centred:
+        return "instance_norm"
     if form.axes == tuple(range(rank - len(form.axes), rank)) and form.divisor == form.count:
         return "layer_norm" if form.centred else "rms_norm"
     if form.axes == (0, *range(2, rank)) and form.centred:

@@ -64,6 +64,8 @@ def _path_label(e: Enumeration, forked: int, lost: Ref, kept: Ref) -> tuple[str,
         what = f"one of the two uses of {here} in {use_said(p, lost)} has no term"
     if about_lost == about_kept:
         what = f"one of the two terms of the derivative of {through} is left out"
+    if p.steps[about_lost].kind == "cat" and Ref(forked) in p.steps[about_lost].operands():
+        what = f"the direct path from {here} into {through} is left out"
     if _uses(p, forked, lost) > 1 and _uses(p, forked, kept) == 1:
         return (
             "missing_path",
@@ -94,6 +96,8 @@ def _path_label(e: Enumeration, forked: int, lost: Ref, kept: Ref) -> tuple[str,
     if _meet_in_product(e, about_lost, about_kept):
         if _has_branch(e, forked, about_lost) and _has_branch(e, forked, about_kept):
             return "missing_path", what, ("missing_product_term",), hint
+        if through != here and about_lost != about_kept:
+            what = f"the factor {through} is treated as a constant: the path from {here} through it is left out"
         return "missing_product_term", what, ("missing_path",), hint
     if _is_target_path(p, lost):
         hint = "The entry that the target picks moves the loss too: it needs a gradient of its own."
