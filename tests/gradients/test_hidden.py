@@ -156,3 +156,13 @@ def test_behind_a_factor_the_slope_at_0_is_still_a_convention():
         3 * g * torch.where(x > 0, 1.0, torch.where(x == 0, 2.0, 0.0)),
         lambda x: torch.relu(3 * x), {"x": x}, wrt="x", upstream=g,
     ).ok  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_no_upstream_is_one_of_the_inputs(dtype):
+    """Data drawn after torch.manual_seed(3) were once the upstream too: x stood in for it unseen."""
+    for seed in range(50):
+        torch.manual_seed(seed)
+        x = torch.randn(4, 3, dtype=dtype)
+        found = diagnose(lambda i, g: i["x"] * i["x"].exp(), lambda x: x.exp(), {"x": x}, wrt="x")
+        assert labels(found)[0] == "missing_upstream", seed

@@ -8,7 +8,14 @@ from proofread.gradients.graph.trace import Untraceable, trace
 from proofread.gradients.planted.candidates import Enumeration
 from proofread.gradients.planted.enumeration import every_mistake
 from proofread.gradients.search import Problem
-from tests.gradients import eighth, fifth, fourth, layers, third  # noqa: F401 - add layers to the others
+from tests.gradients import (  # noqa: F401 - the tables add layers to the others
+    eighth,
+    fifth,
+    fourth,
+    layers,
+    ninth,
+    third,
+)
 from tests.gradients.tables import upstream_for
 
 # PyTorch gives these arguments no gradient.
@@ -17,6 +24,9 @@ WITHOUT = {
     ("batch_norm_eval", "var"),
     ("attention_weights", "mask"),
     ("weighted_ce", "weight"),
+    ("weighted_bce", "w"),
+    ("rows_weighted", "w"),
+    ("bce_of_weighted", "w"),
 }
 # By name, because the collection of doctests imports the tables a second time.
 CASES = {

@@ -484,3 +484,57 @@ wrong_power wrong_scale_factor wrong_shape
 
 def test_the_labels_are_those_that_are_promised():
     assert set(SENTENCES) == set(STABLE.split())
+
+
+def test_a_weight_is_not_stepped_uphill():
+    """0.25 * 0.3 * w² halved is also what w would give after a step in the wrong direction of C."""
+    inputs = {"C": normal(5, 4), "W": normal(5, 4)}
+    found = diagnose(
+        lambda i, g: g * (i["C"] + 0.3 * i["W"]),
+        lambda C, W: (W * C).sum() + 0.075 * (W**2).sum(),
+        inputs,
+        wrt="W",
+    )
+    assert "used_updated_weights" not in labels(found)
+
+
+def test_a_factor_that_other_data_refute_is_not_said():
+    """Two mistakes in one row of five look like one term, -2.002 times as large, on one draw."""
+    found = diagnose(
+        lambda i, g: F.log_softmax(i["x"], 0).exp() + g,
+        lambda x: F.log_softmax(x, 0),
+        {"x": normal(5)},
+        wrt="x",
+    )
+    assert "wrong_scale_factor" not in labels(found)
+
+
+def test_a_factor_is_said_as_a_fraction():
+    found = diagnose(5 / 6 * B, lambda a, b: (a * b).sum(), {"a": A, "b": B}, wrt="a")
+    assert "5/6 (0.8333) times" in found.mistakes[0].explanation
+
+
+def test_no_word_is_broken_in_a_note():
+    inputs = {"x": normal(1, 4), "W": normal(4, 3)}
+    text = str(
+        diagnose(lambda i, g: torch.outer(i["x"][0], g[0]), lambda x, W: x @ W, inputs, wrt="W")
+    )
+    words = " ".join(text.split())
+    assert "only the first of the 3 rows counts in the gradient of x @ W" in words
+
+
+def test_an_instance_norm_has_its_own_name():
+    def plain(x):
+        return F.instance_norm(x)
+
+    def by_hand(x):
+        centred = x - x.mean((2, 3), keepdim=True)
+        return centred / (centred.square().mean((2, 3), keepdim=True) + 1e-5).sqrt()
+
+    def detached(i, g):
+        return g / (i["x"].var((2, 3), correction=0, keepdim=True) + 1e-5).sqrt()
+
+    for forward in (by_hand, plain):
+        found = diagnose(detached, forward, {"x": normal(2, 3, 4, 4)}, wrt="x")
+        assert labels(found)[0] == "norm_stats_detached"
+        assert "instance_norm(x)" in found.mistakes[0].explanation

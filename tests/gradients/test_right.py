@@ -166,6 +166,50 @@ def test_weights_of_zeros_are_one_large_tie(wrt, slope):
         assert not diagnose(3 * backward(inputs, g), forward, inputs, wrt=wrt, upstream=g).ok
 
 
+HALF_OPEN = {
+    "clamp": lambda z: torch.clamp(z, min=0),
+    "maximum": lambda z: torch.maximum(z, torch.zeros_like(z)),
+    "hinge": lambda z: torch.relu(z - 1 + 1),
+}
+
+
+@pytest.mark.parametrize("name", HALF_OPEN)
+def test_nothing_but_zeros_is_a_choice_where_all_is_a_tie(name):
+    """A layer that starts at zero, and a slope of 0 at 0: that no entry is filled is right there."""
+    inputs = {"x": torch.randn(4, 3), "W": torch.zeros(3, 2)}
+
+    def forward(x, W):
+        return HALF_OPEN[name](x @ W)
+
+    def backward(i, g):
+        return i["x"].T @ (g * (i["x"] @ i["W"] > 0))
+
+    g = torch.randn(4, 2)
+    for gradient in (backward, backward(inputs, g)):
+        diagnosis = diagnose(gradient, forward, inputs, wrt="W", upstream=g)
+        assert diagnosis.ok, str(diagnosis)
+    inputs["W"] = torch.randn(3, 2)
+    empty = diagnose(lambda i, g: 0 * i["W"], forward, inputs, wrt="W")
+    assert [m.label for m in empty.mistakes] == ["all_zero"]
+
+
+def test_terms_that_cancel_at_a_tie_are_no_lost_gradient():
+    X, y = torch.tensor([[1.0, 0], [2, 0], [0, 1], [-1, 1]]), torch.tensor([1.0, 1, -1, 1])
+
+    def backward(i, g):
+        on = (1 - i["y"] * (i["X"] @ i["w"]) >= 0).float()
+        return g * -(on * i["y"]) @ i["X"]
+
+    diagnosis = diagnose(
+        backward,
+        lambda X, y, w: torch.relu(1 - y * (X @ w)).sum(),
+        {"X": X, "y": y, "w": torch.tensor([1.0, -1])},
+        wrt="w",
+    )
+    assert not diagnosis.yours.any() and diagnosis.gradient.any(), "the case shows nothing"
+    assert diagnosis.ok, str(diagnosis)
+
+
 @pytest.mark.parametrize("outer", [0, 1])
 @pytest.mark.parametrize("inner", [0, 1])
 @pytest.mark.parametrize("seed", range(4))

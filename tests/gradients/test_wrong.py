@@ -5,7 +5,17 @@ from collections import defaultdict
 import pytest
 
 from proofread.gradients.sentences import SENTENCES
-from tests.gradients import eighth, fifth, fourth, held_out, seventh, sixth, third, wrong
+from tests.gradients import (
+    eighth,
+    fifth,
+    fourth,
+    held_out,
+    ninth,
+    seventh,
+    sixth,
+    third,
+    wrong,
+)
 from tests.gradients.tables import diagnosed, identify, labels
 
 TROUBLE = {"wrong_shape", "not_finite", "all_zero", "inputs_changed", "unexplained"}
@@ -19,7 +29,9 @@ MISSED = {
 }
 
 
-@pytest.mark.parametrize("row", wrong.WRONG + seventh.WRONG + eighth.WRONG, ids=identify)
+@pytest.mark.parametrize(
+    "row", wrong.WRONG + seventh.WRONG + eighth.WRONG + ninth.WRONG, ids=identify
+)
 def test_names_the_mistake_of_a_function(row):
     diagnosis = diagnosed(row)
     assert not diagnosis.ok

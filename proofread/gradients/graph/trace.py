@@ -100,13 +100,28 @@ class _Recorder(TorchDispatchMode):
         )
 
 
-class _PlainAttention(TorchFunctionMode):
-    """Replace the fused attention by the steps of its definition."""
+class _AsWritten(TorchFunctionMode):
+    """Replace the fused attention by the steps of its definition; name what torch runs as another."""
+
+    def __init__(self, recorder: _Recorder) -> None:
+        super().__init__()
+        self.recorder = recorder
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         if func is F.scaled_dot_product_attention:
             return _attention(*args, **(kwargs or {}))
-        return func(*args, **(kwargs or {}))
+        result = func(*args, **(kwargs or {}))
+        if func is F.instance_norm:  # a batch norm between two views
+            self._name("instance_norm", "normalise", result, args[:1])
+        return result
+
+    def _name(self, called: str, kind: str, result: Tensor, arguments: tuple) -> None:
+        program, known = self.recorder.program, self.recorder.known
+        found = known.get(id(result))
+        while found is not None and program.steps[found.i].kind != kind:
+            found = next(iter(program.steps[found.i].operands()), None)
+        if found is not None and all(id(a) in known for a in arguments):
+            program.call(found, called, *(known[id(a)] for a in arguments))
 
 
 def _attention(
@@ -143,7 +158,7 @@ def _traced(forward: Callable, inputs: Mapping[str, Any], wrt: str) -> Program:
         if isinstance(value, Tensor):
             recorder.know(value, program.leaf(value.clone(), name))
     program.numbers = {k: v for k, v in given.items() if isinstance(v, float)}
-    with torch.no_grad(), recorder, _PlainAttention():
+    with torch.no_grad(), recorder, _AsWritten(recorder):
         output = forward(**given)
     if isinstance(output, tuple | list):
         output = output[-1]
