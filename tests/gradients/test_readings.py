@@ -6,6 +6,7 @@ import torch.nn.functional as F
 
 from proofread import diagnose
 from proofread.gradients.patterns import pattern
+from proofread.gradients.report import wrapped
 from proofread.gradients.sentences import SENTENCES
 from tests.gradients.layers import normal
 from tests.gradients.tables import labels
@@ -487,10 +488,10 @@ def test_the_labels_are_those_that_are_promised():
 
 
 def test_a_weight_is_not_stepped_uphill():
-    """0.25 * 0.3 * w² halved is also what w would give after a step in the wrong direction of C."""
+    """Four times the term of W is also what C would give after a step in the wrong direction."""
     inputs = {"C": normal(5, 4), "W": normal(5, 4)}
     found = diagnose(
-        lambda i, g: g * (i["C"] + 0.3 * i["W"]),
+        lambda i, g: g * (i["C"] + 0.6 * i["W"]),
         lambda C, W: (W * C).sum() + 0.075 * (W**2).sum(),
         inputs,
         wrt="W",
@@ -514,13 +515,16 @@ def test_a_factor_is_said_as_a_fraction():
     assert "5/6 (0.8333) times" in found.mistakes[0].explanation
 
 
-def test_no_word_is_broken_in_a_note():
-    inputs = {"x": normal(1, 4), "W": normal(4, 3)}
-    text = str(
-        diagnose(lambda i, g: torch.outer(i["x"][0], g[0]), lambda x, W: x @ W, inputs, wrt="W")
+def test_no_word_is_broken():
+    """What stands in brackets stays together where it can; a whole sentence can't."""
+    text = (
+        f"At other sizes (overwrite_not_accumulate: {'only the first row counts, ' * 4}and so on)"
     )
-    words = " ".join(text.split())
-    assert "only the first of the 3 rows counts in the gradient of x @ W" in words
+    lines = wrapped(text, "  note: ", "        ", 80)
+    assert " ".join(" ".join(lines).split()) == f"note: {text}"
+    assert max(map(len, lines)) <= 80
+    kept = wrapped(f"{'word ' * 12}mean((A - Y) ** 2) is left out", "    ", width=80)
+    assert any("mean((A - Y) ** 2)" in line for line in kept)
 
 
 def test_an_instance_norm_has_its_own_name():
