@@ -83,6 +83,10 @@ def running_product(x):
     return x.cumprod(1)
 
 
+def running_logarithm(x):
+    return torch.logcumsumexp(x, 1)
+
+
 def log_partition(z):
     return torch.logsumexp(z, 1)
 
@@ -216,6 +220,7 @@ TURN = {"cos": torch.cos(ANGLES), "sin": torch.sin(ANGLES)}
 L.DATA |= {
     running_sum: {"x": normal(4, 5)},
     running_product: {"x": normal(4, 5)},
+    running_logarithm: {"x": normal(4, 5)},
     log_partition: {"z": normal(4, 5)},
     rolled: {"x": normal(4, 3)},
     largest_of_window: {"x": normal(2, 3, 4, 6)},

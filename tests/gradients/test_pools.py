@@ -65,7 +65,7 @@ def test_looking_at_a_few_entries_first_recognises_the_same(forward, wrt, monkey
 
 
 def test_what_autograd_cannot_follow_is_run_to_the_end():
-    problem = problem_of(eighth.running_product, "x")
+    problem = problem_of(eighth.running_logarithm, "x")
     for tag, program in problem.programs:
         ways = Ways(program, some_places(problem.right))
         planted = every_mistake(Enumeration(program, tag, problem.sizes))

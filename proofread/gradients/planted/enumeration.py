@@ -18,6 +18,7 @@ from proofread.gradients.planted.candidates import (
     Candidate,
     Enumeration,
 )
+from proofread.gradients.planted.exchanged import exchanged
 from proofread.gradients.planted.paths import CARRIED, carried_by, detached_too
 from proofread.gradients.planted.reads import chained_reads, read_mistakes, saved_everywhere
 from proofread.gradients.planted.transposes import untransposed
@@ -97,6 +98,7 @@ def _single(e: Enumeration) -> Iterator[Candidate]:
     yield from saved_everywhere(e)
     yield from chained_reads(e)
     yield from untransposed(e)
+    yield from exchanged(e)
 
 
 def _alternatives(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:

@@ -93,6 +93,28 @@ def _cumsum(p, args, kwargs, result):
     return p.emit("cumsum", lambda x: x.cumsum(axis), args[0], axis=axis, called="cumsum")
 
 
+@lowers("cumprod")
+def _cumprod(p, args, kwargs, result):
+    # What is behind a 0 has a gradient too, but not by a division.
+    if kwargs.get("dtype") is not None or not result.dim() or (p[args[0]] == 0).any():
+        return opaque(p, args, kwargs, result)
+    axis = args[1] % result.dim()
+    return p.emit("cumprod", lambda x: x.cumprod(axis), args[0], axis=axis, called="cumprod")
+
+
+@lowers("_cdist_forward")
+def _cdist(p, args, kwargs, result):
+    a, b, order = args[:3]
+    if order != 2:
+        return opaque(p, args, kwargs, result)
+    rows = p.emit("view", lambda v: v.unsqueeze(-2), a)
+    columns = p.emit("view", lambda v: v.unsqueeze(-3), b)
+    squares = p.emit("pow", lambda x, n: x**n, p.emit("sub", minus, rows, columns), 2)
+    axis = p[squares].dim() - 1
+    summed = emit_sum(p, squares, (axis,), False)
+    return p.call(p.emit("unary", torch.sqrt, summed, called="sqrt"), "cdist", a, b)
+
+
 @lowers("sum", "mean", "var", "std", "amax", "amin", "logsumexp")
 def _reduce(p, args, kwargs, result):
     x, name = args[0], kwargs["name"]

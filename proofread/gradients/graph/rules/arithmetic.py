@@ -359,9 +359,20 @@ def _other_moves(p: Program, step, out: Ref, places: Callable) -> Iterator[Alter
         )
 
 
+@rule("cumprod")
+def _cumprod(p, step, out, g):
+    """An entry is a factor of each product from its own on: sum(g * y) from the end, over x."""
+    summed = _from_the_end(p, step, out, mul(p, g, out, "operand"))
+    return [(step.arguments[0], mul(p, summed, _inverse(p, step.arguments[0]), "operand"))]
+
+
 @rule("cumsum")
 def _cumsum(p, step, out, g):
     """An entry is part of each sum from its own on: the gradients are summed from the end."""
+    return [(step.arguments[0], _from_the_end(p, step, out, g))]
+
+
+def _from_the_end(p: Program, step, out: Ref, g: Ref) -> Ref:
     axis = step.details["axis"]
 
     def from_the_end(g, along=axis):
@@ -399,12 +410,7 @@ def _cumsum(p, step, out, g):
             lambda g: g.sum(axis, keepdim=True).expand_as(g),
         ),
     ]
-    return [
-        (
-            step.arguments[0],
-            p.emit("cumsum", from_the_end, g, role="local", alternatives=tuple(alternatives)),
-        )
-    ]
+    return p.emit("cumsum", from_the_end, g, role="local", alternatives=tuple(alternatives))
 
 
 @rule("unpadded")

@@ -37,7 +37,7 @@ def unary_gradient(p: Program, name: str, z: Ref, y: Ref, g: Ref, spec: Unary | 
     if name in SLOPES and _level(spec.from_input(p[y])) and not _level(spec.from_input(p[z])):
         label, mistake = (
             "wrong_mask",
-            "the mask of {site} asks its output, whose sign never changes",
+            "the mask of {site} asks its output, of which all entries are on one side",
         )
     alternatives = [Alternative(label, mistake, lambda zz, yy: spec.from_input(yy))]
     if spec.from_output:
@@ -206,6 +206,16 @@ def unary_gradient(p: Program, name: str, z: Ref, y: Ref, g: Ref, spec: Unary | 
                 lambda zz, yy, r=relative: UNARY[r].from_input(zz),
             )
         )
+        # Each is known by heart in its form for the output: y (1 - y), and 1 - y².
+        from_output = UNARY[relative].from_output
+        if {name, relative} == {"sigmoid", "tanh"} and from_output:
+            alternatives.append(
+                Alternative(
+                    "other_variant",
+                    mistaken(relative, name),
+                    lambda zz, yy, f=from_output: f(yy),
+                )
+            )
     local = p.emit(
         "local",
         lambda zz, yy: spec.from_input(zz),

@@ -15,20 +15,27 @@ def _logsumexp(p, step, out, g):
     x, axes = step.arguments[0], step.details["axes"]
     if len(axes) > 1:
         return by_autograd(p, step, out, g)
+    other_axes = [
+        Alternative(
+            "wrong_axis",
+            f"the softmax of your gradient runs over axis {other}, and {{site}} over axis {axes[0]}",
+            lambda v, other=other: torch.softmax(v, other),
+        )
+        for other in range(p[x].dim())
+        if other != axes[0]
+    ]
     weights = p.emit(
         "softmax",
         lambda v: torch.softmax(v, axes[0]),
         x,
         axis=axes[0],
-        alternatives=tuple(
+        alternatives=(
             Alternative(
-                "wrong_axis",
-                f"the softmax of your gradient runs over axis {other}, and {{site}} over axis "
-                f"{axes[0]}",
-                lambda v, other=other: torch.softmax(v, other),
-            )
-            for other in range(p[x].dim())
-            if other != axes[0]
+                "missing_local_derivative",
+                "the derivative of the logarithm, 1 over the sum, is left out of that of {site}",
+                torch.exp,
+            ),
+            *other_axes,
         ),
     )
     return [(x, mul(p, spread(p, g, step), weights, "local"))]
