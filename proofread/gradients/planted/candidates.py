@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from proofread.gradients.graph.program import Program, Ref, Step, resolve
+from proofread.gradients.planted.loops import loop_of
 
 # A lower rank is said first where several labels fit.
 TEXTBOOK, LOCAL, COUNTERFACTUAL, SWAP, REMOTE = 10, 20, 30, 40, 60
@@ -37,6 +38,7 @@ class Candidate:
     also: tuple[str, ...] = ()
     hint: str = ""
     sort: tuple | None = None  # alike in two candidates that plant the same at two steps
+    in_loop: tuple | None = None  # alike in two that plant the same in two runs of a loop
 
     @property
     def source(self) -> tuple:
@@ -58,6 +60,7 @@ class Enumeration:
         self.carries = program.dependents(1 << program.upstream.i)
         self.active = program.dependents(1 << program.wrt.i)
         self.used = self._used()
+        self.loop = loop_of(program)
         self.counter = itertools.count()
 
     def _used(self) -> set[int]:
@@ -128,6 +131,16 @@ class Enumeration:
         own = step.arguments[position]
         sort = _sort(label, other, position, self.carries >> own.i & 1, own=own)
         return self.plant(i, label, what, rank, change, also, hint=hint, sort=sort)
+
+    def seen_from(self, i: int, j: int) -> tuple:
+        """Say where in the loop a value stands, as seen from a backward step: the line, and how many runs on."""
+        loop, step = self.loop, self.p.steps[j]
+        value = self.p.gradient_of.get(j, step.about) if step.phase == "backward" else j
+        if loop is None or loop.line(value) is None or loop.line(self.p.steps[i].about) is None:
+            return ("itself", j)
+        further = loop.run(value) - loop.run(self.p.steps[i].about)
+        part = None if j in self.p.gradient_of else (step.kind, step.role)
+        return loop.line(value), further, step.phase, part
 
     def name(self, ref: Ref) -> str:
         if ref.i == self.p.upstream.i:

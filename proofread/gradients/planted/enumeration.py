@@ -28,8 +28,11 @@ from proofread.gradients.planted.upstream import identity, stopped, upstream_mis
 def every_mistake(e: Enumeration) -> Iterator[Candidate]:
     """Yield every mistake at one step, then every mistake at all steps alike."""
     alike: dict[tuple, list[Candidate]] = {}
+    in_loop: dict[tuple, list[Candidate]] = {}
     for candidate in _single(e):
         yield candidate
+        if line := _line(e, candidate):
+            in_loop.setdefault(line, []).append(candidate)
         if candidate.sort and len(candidate.changes) == 1:
             (i,) = candidate.changes
             step = e.p.steps[i]
@@ -38,10 +41,30 @@ def every_mistake(e: Enumeration) -> Iterator[Candidate]:
             of = e.p.steps[step.details["forked"]].kind if forks else None
             kind = (step.phase, step.kind, step.role, step.details.get("called"), of)
             alike.setdefault((candidate.sort, kind), []).append(candidate)
-    for candidates in alike.values():
-        if len({c.key[1] for c in candidates}) == len(candidates) > 1:
+    said = set()
+    for candidates in [*alike.values(), *in_loop.values()]:
+        places = frozenset(c.key for c in candidates)
+        if len({c.key[1] for c in candidates}) == len(candidates) > 1 and places not in said:
+            said.add(places)
             yield _at_all(e, candidates)
     yield from repeated.shifted(e)
+
+
+def _line(e: Enumeration, candidate: Candidate) -> tuple | None:
+    """Say in which line of a loop a mistake is planted, and which one; None outside of a loop."""
+    which = candidate.in_loop or candidate.sort
+    if e.loop is None or which is None:
+        return None
+    step = e.p.steps[candidate.key[1]]
+    about = candidate.key[1] if step.phase == "forward" else step.about
+    line = e.loop.line(step.details["forked"] if step.role == "fork" else about)
+    if line is None:
+        return None
+    # Of a product, the gradients of both factors are of one line: they read each other's factor.
+    reads = [
+        e.seen_from(candidate.key[1], r.i) for r in step.operands() if not e.carries >> r.i & 1
+    ]
+    return which, line, (step.phase, step.kind, step.role, step.details.get("called")), *reads
 
 
 def _at_all(e: Enumeration, candidates: list[Candidate]) -> Candidate:

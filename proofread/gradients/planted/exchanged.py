@@ -26,12 +26,14 @@ def _factors(e: Enumeration) -> Iterator[Candidate]:
             continue
         first, second = (e.p.steps[j] for j in backs)
         a, b = (e.name(r) for r in step.operands())
-        yield e.changed(
+        candidate = e.changed(
             "wrong_operand",
             f"the gradients of {a} and {b}, the factors of {e.p.describe(Ref(i))}, are exchanged",
             LOCAL + 1,
             {backs[0]: second.run, backs[1]: first.run},
         )
+        candidate.in_loop = ("factors",)
+        yield candidate
 
 
 def _parts(e: Enumeration) -> Iterator[Candidate]:
@@ -47,12 +49,14 @@ def _parts(e: Enumeration) -> Iterator[Candidate]:
             continue
         for one, other in itertools.combinations(places, 2):
             a, b = (e.p.describe(Ref(e.p.steps[j].about)) for j in (one, other))
-            yield e.changed(
+            candidate = e.changed(
                 "wrong_operand",
                 f"the gradients of {a} and {b} are exchanged",
                 LOCAL + 1,
                 {one: _with_gradient_of(e, one, other), other: _with_gradient_of(e, other, one)},
             )
+            candidate.in_loop = ("parts", e.seen_from(one, other), e.seen_from(other, one))
+            yield candidate
 
 
 def _goes_back(e: Enumeration, j: int, i: int) -> bool:

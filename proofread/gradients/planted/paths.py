@@ -33,6 +33,14 @@ def _fork(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
         if candidate.sort:  # of a state with several paths, the same one each time
             candidate.sort = (*candidate.sort, _way(e.p, forked, lost))
         yield candidate
+    if e.p.gradient_of.get(i) == forked:
+        yield e.instead(
+            i,
+            "sign_error",
+            f"the gradient with respect to {e.p.describe(Ref(forked))} has the opposite sign",
+            LOCAL + 2,
+            lambda a, b: -(a + b),
+        )
 
 
 def _way(p: Program, forked: int, lost: Ref) -> tuple:

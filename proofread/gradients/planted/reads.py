@@ -62,7 +62,7 @@ def _gradient_read(e: Enumeration, i, step, position, argument) -> Iterator[Cand
         if j == argument.i or not e.carries >> j & 1 or j not in e.used:
             continue
         if isinstance(e.p.values[j], Tensor) and e.p.shape(Ref(j)) == shape:
-            yield e.reading(
+            candidate = e.reading(
                 i,
                 position,
                 "missing_local_derivative",
@@ -70,6 +70,8 @@ def _gradient_read(e: Enumeration, i, step, position, argument) -> Iterator[Cand
                 SWAP + 2,
                 lambda values, j=j: values[j],
             )
+            candidate.in_loop = ("gradient", position, e.seen_from(i, j))
+            yield candidate
 
 
 def _saved_read(e: Enumeration, i, step, position, argument) -> Iterator[Candidate]:
@@ -95,18 +97,20 @@ def _saved_read(e: Enumeration, i, step, position, argument) -> Iterator[Candida
             said = f"the factor {e.name(again)} is multiplied in twice: {said}"
         if from_output:  # the step itself is written for the input
             change = lambda values, j=j: from_output(values[j])
-            yield e.plant(i, label, said, rank, change, also, hint=hint)
-            continue
-        yield e.reading(
-            i,
-            position,
-            label,
-            said,
-            rank,
-            lambda values, j=j, like=argument.i: values[j].to(values[like].dtype),
-            also,
-            hint=hint,
-        )
+            candidate = e.plant(i, label, said, rank, change, also, hint=hint)
+        else:
+            candidate = e.reading(
+                i,
+                position,
+                label,
+                said,
+                rank,
+                lambda values, j=j, like=argument.i: values[j].to(values[like].dtype),
+                also,
+                hint=hint,
+            )
+        candidate.in_loop = ("saved", position, e.seen_from(i, j))
+        yield candidate
     if len(shape) >= 2 and shape[-1] == shape[-2] and step.kind in ("mul", "mul3"):
         yield e.reading(
             i,

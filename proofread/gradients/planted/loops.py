@@ -1,0 +1,79 @@
+"""Which steps of a forward are the same line of a loop, run again and again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from proofread.gradients.graph.program import Program, Ref
+
+SHORTEST = 3  # steps in the body of a loop
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A body of `length` steps from `start` on, run `times` times."""
+
+    start: int
+    length: int
+    times: int
+    states: dict[
+        int, int
+    ]  # what the first run starts from, and the line that makes it for the next
+
+    def line(self, i: int) -> int | None:
+        """Return the line of the body that forward step i is; None outside of the loop."""
+        if i in self.states:
+            return self.states[i]
+        inside = 0 <= i - self.start < self.length * self.times
+        return (i - self.start) % self.length if inside else None
+
+    def run(self, i: int) -> int | None:
+        """Return in which run of the body a forward step is; the states it starts from are in run -1."""
+        if i in self.states:
+            return -1
+        return None if self.line(i) is None else (i - self.start) // self.length
+
+
+def loop_of(p: Program) -> Loop | None:
+    """Find the loop that most of a forward is, by the repetition of its steps."""
+    seen = [_kind(p, i) for i in range(p.output.i + 1)]
+    best = (0, 0, 0, 0)
+    for length in range(SHORTEST, len(seen) // 2 + 1):
+        start = 0
+        while start + 2 * length <= len(seen):
+            same = start
+            while same + length < len(seen) and seen[same] == seen[same + length]:
+                same += 1
+            times = 1 + (same - start) // length
+            # The shortest body that covers the most; an input is no line of a loop.
+            if times > 1 and any(kind[0] != "leaf" for kind in seen[start : start + length]):
+                best = max(best, (length * times, -length, -start, times))
+            start = same + 1
+    _, length, start, times = best
+    if times < 2:
+        return None
+    return Loop(-start, -length, times, _states(p, -start, -length))
+
+
+def _kind(p: Program, i: int) -> tuple:
+    step, value = p.steps[i], p.values[i]
+    shape = tuple(value.shape) if isinstance(value, Tensor) else None
+    return step.kind, step.details.get("called"), step.details.get("part"), shape
+
+
+def _states(p: Program, start: int, length: int) -> dict[int, int]:
+    """Return what the first run reads where the second reads what the first has made."""
+    found = {}
+    for i in range(start, start + length):
+        pairs = zip(p.steps[i].arguments, p.steps[i + length].arguments, strict=False)
+        for first, second in pairs:
+            if (
+                isinstance(first, Ref)
+                and isinstance(second, Ref)
+                and first.i < start <= second.i < start + length
+                and p.shape(first) == p.shape(second)
+            ):
+                found[first.i] = second.i - start
+    return found
