@@ -134,13 +134,30 @@ class Enumeration:
 
     def seen_from(self, i: int, j: int) -> tuple:
         """Say where in the loop a value stands, as seen from a backward step: the line, and how many runs on."""
-        loop, step = self.loop, self.p.steps[j]
-        value = self.p.gradient_of.get(j, step.about) if step.phase == "backward" else j
-        if loop is None or loop.line(value) is None or loop.line(self.p.steps[i].about) is None:
+        step, further = self.p.steps[j], self.runs_on(i, j)
+        if further is None:
             return ("itself", j)
-        further = loop.run(value) - loop.run(self.p.steps[i].about)
+        if step.phase == "forward":
+            return self.loop.line(j), further
         part = None if j in self.p.gradient_of else (step.kind, step.role)
-        return loop.line(value), further, step.phase, part
+        return self.loop.line(self._value_of(j)), further, part
+
+    def runs_on(self, i: int, j: int) -> int | None:
+        """Return how many runs of the loop after a backward step's value j stands; None outside of a loop."""
+        here = self.p.steps[i].about
+        if self.loop is None or self.loop.line(here) is None:
+            return None
+        run = self.loop.run(self._value_of(j))
+        return None if run is None else run - self.loop.run(here)
+
+    def is_far(self, i: int, j: int) -> bool:
+        """Tell whether j is of another run of the loop than a backward step, and of none beside it."""
+        return abs(self.runs_on(i, j) or 0) > 1
+
+    def _value_of(self, j: int) -> int:
+        """Return the forward value that a step computes, or the gradient of which it is."""
+        step = self.p.steps[j]
+        return j if step.phase == "forward" else self.p.gradient_of.get(j, step.about)
 
     def name(self, ref: Ref) -> str:
         if ref.i == self.p.upstream.i:

@@ -24,15 +24,20 @@ from proofread.gradients.planted.reads import chained_reads, read_mistakes, save
 from proofread.gradients.planted.transposes import untransposed
 from proofread.gradients.planted.upstream import identity, stopped, upstream_mistakes
 
+READS = ("saved", "gradient")
+
 
 def every_mistake(e: Enumeration) -> Iterator[Candidate]:
     """Yield every mistake at one step, then every mistake at all steps alike."""
     alike: dict[tuple, list[Candidate]] = {}
     in_loop: dict[tuple, list[Candidate]] = {}
     for candidate in _single(e):
-        yield candidate
-        if line := _line(e, candidate):
+        line = _line(e, candidate)
+        if line:
             in_loop.setdefault(line, []).append(candidate)
+        if line and e.loop.recurs and candidate.in_loop and candidate.in_loop[0] in READS:
+            continue  # who reads the wrong value in a loop does so in each run
+        yield candidate
         if candidate.sort and len(candidate.changes) == 1:
             (i,) = candidate.changes
             step = e.p.steps[i]
@@ -41,6 +46,8 @@ def every_mistake(e: Enumeration) -> Iterator[Candidate]:
             of = e.p.steps[step.details["forked"]].kind if forks else None
             kind = (step.phase, step.kind, step.role, step.details.get("called"), of)
             alike.setdefault((candidate.sort, kind), []).append(candidate)
+    held = (c for (c, *more) in in_loop.values() if not more and e.loop.recurs)
+    yield from (c for c in held if c.in_loop and c.in_loop[0] in READS)
     said = set()
     for candidates in [*alike.values(), *in_loop.values()]:
         places = frozenset(c.key for c in candidates)

@@ -13,14 +13,17 @@ SHORTEST = 3  # steps in the body of a loop
 
 @dataclass(frozen=True)
 class Loop:
-    """A body of `length` steps from `start` on, run `times` times."""
+    """A body of `length` steps from `start` on, run `times` times.
+
+    `states` maps what the first run starts from to the line that makes it for the next. `recurs`
+    tells whether the runs share a weight, as the steps of time do and layers do not.
+    """
 
     start: int
     length: int
     times: int
-    states: dict[
-        int, int
-    ]  # what the first run starts from, and the line that makes it for the next
+    states: dict[int, int]
+    recurs: bool
 
     def line(self, i: int) -> int | None:
         """Return the line of the body that forward step i is; None outside of the loop."""
@@ -54,13 +57,23 @@ def loop_of(p: Program) -> Loop | None:
     _, length, start, times = best
     if times < 2:
         return None
-    return Loop(-start, -length, times, _states(p, -start, -length))
+    start, length = -start, -length
+    return Loop(start, length, times, _states(p, start, length), _shares(p, start, length))
 
 
 def _kind(p: Program, i: int) -> tuple:
     step, value = p.steps[i], p.values[i]
     shape = tuple(value.shape) if isinstance(value, Tensor) else None
     return step.kind, step.details.get("called"), step.details.get("part"), shape
+
+
+def _shares(p: Program, start: int, length: int) -> bool:
+    """Tell whether the second run reads an input where the first one does."""
+    for i in range(start, start + length):
+        pairs = zip(p.steps[i].arguments, p.steps[i + length].arguments, strict=False)
+        if any(isinstance(a, Ref) and a == b and p.is_float(a) for a, b in pairs):
+            return True
+    return False
 
 
 def _states(p: Program, start: int, length: int) -> dict[int, int]:

@@ -31,7 +31,9 @@ def _fork(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
             i, label, what, LOCAL, lambda a, b, k=1 - position: (a, b)[k], also, hint
         )
         if candidate.sort:  # of a state with several paths, the same one each time
-            candidate.sort = (*candidate.sort, _way(e.p, forked, lost))
+            way = _way(e.p, forked, lost)
+            candidate.sort = (*candidate.sort, way)
+            candidate.in_loop = ("lost", way)
         yield candidate
     if e.p.gradient_of.get(i) == forked:
         yield e.instead(

@@ -59,7 +59,7 @@ def _gradient_read(e: Enumeration, i, step, position, argument) -> Iterator[Cand
             )
     shape = e.p.shape(argument)
     for j in range(e.start, i):
-        if j == argument.i or not e.carries >> j & 1 or j not in e.used:
+        if j == argument.i or not e.carries >> j & 1 or j not in e.used or e.is_far(i, j):
             continue
         if isinstance(e.p.values[j], Tensor) and e.p.shape(Ref(j)) == shape:
             candidate = e.reading(
@@ -83,7 +83,7 @@ def _saved_read(e: Enumeration, i, step, position, argument) -> Iterator[Candida
     for j, value in enumerate(e.p.values[: e.start + 1]):
         if j == argument.i or not isinstance(value, Tensor) or tuple(value.shape) != shape:
             continue
-        if not e.p.is_float(Ref(j)) or _is_derived_view(e, j, argument.i):
+        if not e.p.is_float(Ref(j)) or _is_derived_view(e, j, argument.i) or e.is_far(i, j):
             continue
         if (value == 0).any() and _stops_all(e, step, position, Ref(j)):
             continue  # such as a mask behind a softmax with that mask: a path is left out
