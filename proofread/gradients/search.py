@@ -242,17 +242,19 @@ def _fits(u: Tensor, problem: Problem, tolerance: float) -> list[Finding]:
             more = ratio(rest, term, loose)
             if more is None or ratio(term, problem.right, AGAIN):
                 continue
+            # The two equal halves of a square: each is as good as the other. Only a node that
+            # sends its gradient on at each visit counts one of them twice.
+            halves = any(key != (i, k) and ratio(b, term, AGAIN) for key, b in terms.items())
             finding = _coefficient(program, i, k, 1 + more, loose, problem.uses)
+            if halves and not (finding and finding.label == "double_counted"):
+                finding = _coefficient(program, i, k, 1 + more / 2, loose, problem.uses)
             if finding and finding.label == "double_counted" and (f := _factor_of(program, i, k)):
                 said = (
                     f"{_term_said(program, i, program.steps[i].arguments[k])} has twice its factor"
                 )
                 said = f"{said} {program.number(f)}"
                 found.append(Finding("wrong_scale_factor", said, finding.rank - 1))
-            # The two equal halves of a square: each is as good as the other. Only a node that
-            # sends its gradient on at each visit counts one of them twice.
-            halves = any(key != (i, k) and ratio(b, term, AGAIN) for key, b in terms.items())
-            if finding and (finding.label == "double_counted" or not halves):
+            if finding:
                 found.append(finding)
     return found
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 
 from proofread.gradients.graph.naming import number
-from proofread.gradients.graph.program import Ref, Step
+from proofread.gradients.graph.program import Ref, Step, resolve
 from proofread.gradients.planted.candidates import (
     LOCAL,
     Candidate,
@@ -25,6 +25,7 @@ def count_mistakes(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
     plain = plain and step.about not in e.p.recognised
     share = f"the 1/{number(count)} {'of' if plain else 'in one term of the gradient of'} {site}"
     yield e.instead(i, "missing_mean", f"{share} is left out", LOCAL, lambda g, f: g)
+    yield from _not_all(e, i, step, count, share)
     yield e.instead(
         i,
         "extra_mean",
@@ -34,7 +35,8 @@ def count_mistakes(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
         ("applied_twice",),
     )
     sign = math.copysign(1, factor)
-    for other in sorted(e.sizes | {count - 1, count + 1, _root(count)}):
+    counted = _all_entries(e, step)
+    for other in sorted(e.sizes | counted | {count - 1, count + 1, _root(count)}):
         if other in (count, 1, count * count, 0):
             continue
         within = count % other == 0
@@ -44,6 +46,8 @@ def count_mistakes(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
         repeated = beyond and count % (other // count) == 0
         rank = LOCAL + (1 if within or beyond else 3)
         also = ("missing_mean",) if within else ("extra_mean", "wrong_mean_count") if beyond else ()
+        if other in counted and beyond:
+            rank = LOCAL - 1
         if repeated:
             label = "extra_mean"
         elif step.details.get("bessel") and abs(other - count) == 1:
@@ -58,6 +62,39 @@ def count_mistakes(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
             lambda g, f, o=other: g * sign / o,
             also,
         )
+
+
+def _not_all(e: Enumeration, i: int, step: Step, count: float, share: str) -> Iterator[Candidate]:
+    """Where a mean runs over entries some of which are 0, those that are not stand for all."""
+    about = e.p.steps[step.about] if step.about >= 0 else None
+    if about is None or about.kind != "mean":
+        return
+    (source,) = about.operands()
+    there = int((e.p[source] != 0).sum())
+    if 0 < there < count:
+        yield e.plant(
+            i,
+            "wrong_mean_count",
+            f"{share} is 1 over how many entries of {e.p.describe(source)} are not 0",
+            LOCAL - 1,
+            lambda values: (
+                resolve(step.arguments[0], values)
+                * (count * step.arguments[1])
+                / (values[source.i] != 0).sum()
+            ),
+        )
+
+
+def _all_entries(e: Enumeration, step: Step) -> set[int]:
+    """Return how many entries the values have that a loss is computed from: all, not the rows."""
+    if e.p[e.p.output].dim():
+        return set()
+    before = e.p.steps[: step.about + 1] if step.about >= 0 else []
+    return {
+        e.p.values[i].numel()
+        for i, _ in enumerate(before)
+        if e.active >> i & 1 and e.p.is_float(Ref(i))
+    } - {1}
 
 
 def _root(count: float) -> int:

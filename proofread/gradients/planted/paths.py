@@ -31,7 +31,7 @@ def _fork(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
             i, label, what, LOCAL, lambda a, b, k=1 - position: (a, b)[k], also, hint
         )
         if candidate.sort:  # of a state with several paths, the same one each time
-            way = _way(e.p, forked, lost)
+            way = _way(e, forked, lost)
             candidate.sort = (*candidate.sort, way)
             candidate.in_loop = ("lost", way)
         yield candidate
@@ -45,12 +45,14 @@ def _fork(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
         )
 
 
-def _way(p: Program, forked: int, lost: Ref) -> tuple:
+def _way(e: Enumeration, forked: int, lost: Ref) -> tuple:
     """Tell paths apart by the first step that they lead into, and by the weights in it."""
+    p = e.p
     if p.steps[lost.i].role == "fork" and p.steps[lost.i].details["forked"] == forked:
         return ("others",)
+    states = e.loop.states if e.loop else {}
     about = p.steps[p.steps[lost.i].about]
-    leaves = [p.steps[r.i].name for r in about.operands()]
+    leaves = ["" if r.i in states else p.steps[r.i].name for r in about.operands()]
     return about.kind, about.details.get("called"), *leaves
 
 
@@ -77,12 +79,20 @@ def _path_label(e: Enumeration, forked: int, lost: Ref, kept: Ref) -> tuple[str,
     if p.steps[about_lost].kind == "cat" and Ref(forked) in p.steps[about_lost].operands():
         what = f"the direct path from {here} into {through} is left out"
     if _uses(p, forked, lost) > 1 and _uses(p, forked, kept) == 1:
+        labels = ["missing_path", "overwrite_not_accumulate"]
+        # Going back in time, what is written over last is the first use.
+        if e.loop and p.steps[forked].kind == "leaf" and e.loop.run(about_kept) == 0:
+            labels.reverse()
         return (
-            "missing_path",
+            labels[0],
             f"only one of the uses of {here} has a term",
-            ("overwrite_not_accumulate",),
+            (labels[1],),
             "Add up what comes back from each use; in a loop, look for `=` where `+=` belongs.",
         )
+    if _is_carried(e, forked, lost):
+        meet = _meet_in_product(e, about_lost, about_kept)
+        also = "missing_product_term" if meet else "overwrite_not_accumulate"
+        return "missing_path", what, (also,), CARRIED
     statistic = _statistic_on_path(p, forked, about_lost)
     if statistic == "mean":
         return "norm_mean_term_missing", what, ("missing_path",), hint
@@ -120,6 +130,14 @@ def _path_label(e: Enumeration, forked: int, lost: Ref, kept: Ref) -> tuple[str,
     return "missing_path", what, ("overwrite_not_accumulate",), hint
 
 
+def _is_carried(e: Enumeration, forked: int, lost: Ref) -> bool:
+    """Tell whether a path leads into the next run of a loop, as a state's does."""
+    if e.loop is None or not e.loop.recurs:
+        return False
+    here, there = e.loop.run(forked), e.loop.run(e.p.steps[lost.i].about)
+    return here is not None and there == here + 1
+
+
 def through_said(p: Program, part: Ref) -> str:
     """Name the first value on a path that is more than a view of the one before."""
     i = p.steps[part.i].about
@@ -146,8 +164,13 @@ def carried_by(e: Enumeration, candidates: list[Candidate]) -> str:
     alike = {(p.steps[i].kind, p.steps[i].details.get("called")) for i in states}
     if not steps or len(states) < len(steps) or not all(follows) or len(alike) > 1:
         return ""
-    for position in (0, 1):
+    lost = {1 - c.sort[2][0] for c in candidates if c.sort and c.sort[2]}
+    for position in lost:
         about = [p.steps[p.steps[s.arguments[position].i].about] for s in steps]
+        into = [e.loop and e.loop.run(p.steps[s.arguments[position].i].about) for s in steps]
+        here = [e.loop and e.loop.run(s.details["forked"]) for s in steps]
+        if e.loop and into != [k + 1 for k in here]:
+            continue
         shared = set.intersection(*({r.i for r in a.operands()} for a in about))
         if len(shared) == 1 and {a.kind for a in about} == {"mm"}:
             return p.describe(Ref(shared.pop()))
