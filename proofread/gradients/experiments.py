@@ -165,6 +165,18 @@ def is_lost_in_rounding(case: Case, trial: Trial) -> bool:
     return True
 
 
+def _draws(case: Case, trial: Trial) -> bool:
+    """Tell whether the function gives one result for one seed: then it is chance that it differs."""
+    if case.random:
+        return False
+    with torch.random.fork_rng(devices=[]):
+        results = []
+        for _ in range(2):
+            torch.manual_seed(0)
+            results.append(case.run_backward(trial.inputs, trial.upstream)[0])
+    return torch.equal(*results)
+
+
 def repeated(case: Case, trial: Trial) -> list[Finding]:
     """Run the function again on the same data: a stale buffer or a new mask shows."""
     if not case.is_function:
@@ -173,6 +185,16 @@ def repeated(case: Case, trial: Trial) -> list[Finding]:
     again = again.to(trial.right.dtype)
     if again.shape != trial.yours.shape or same(again, trial.yours, 1e-9):
         return []
+    if _draws(case, trial):
+        return [
+            Finding(
+                "wrong_mask",
+                "called again on the same data, your function returns another result: it draws "
+                "random numbers, as a new mask is, and the forward draws none",
+                0,
+                "Take the mask that the forward drew: return it there, or pass it in.",
+            )
+        ]
     if same(again - trial.yours, trial.right, 2 * trial.tolerance) or ratio(
         again, trial.yours, trial.tolerance
     ):

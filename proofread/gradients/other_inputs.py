@@ -36,6 +36,12 @@ def updated_weights(u: Tensor, problem: Problem, tolerance: float) -> list[Findi
         what = f"the weight {step.name} is stepped before the gradient that needs its old value"
         if i != program.wrt.i:
             moved = _backward_reads(program, {weight.i: program[weight] + slope})
+            instead = _backward_reads(program, {weight.i: slope})
+            if instead is not None and same(u, instead, tolerance):
+                said = f"the gradient with respect to {step.name} stands where {step.name} belongs"
+                found.append(
+                    Finding("wrong_operand", said, 27, f"Look for d{step.name} or dJ_d{step.name}.")
+                )
             if moved is not None:
                 # Each product reads the weight once, so a step moves the gradient in proportion.
                 rate = ratio(u - problem.right, moved - problem.right, 10 * tolerance)
@@ -90,6 +96,11 @@ def exchanged(u: Tensor, problem: Problem, tolerance: float) -> list[Finding]:
         return []
     others = [r for r in _leaves(traced) if r != traced.wrt and traced.shape(r) == tuple(u.shape)]
     slopes = by_autograd_of(traced, others, problem.upstream) or []
+    output = traced[traced.output]
+    by_output = by_autograd_of(traced, [traced.wrt], output) if output.any() else None
+    if by_output and by_output[0] is not None and same(u, by_output[0], tolerance):
+        said = "the output of the forward stands where the upstream gradient belongs"
+        return [Finding("wrong_operand", said, SWAP + 2, "backward(out) takes out for dJ/dout.")]
     hint = "Look at the order in which the gradients are returned, or unpacked."
     return [
         Finding("wrong_operand", f"this is the gradient with respect to {name}", SWAP + 3, hint)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -254,9 +254,21 @@ def _fits(u: Tensor, problem: Problem, tolerance: float) -> list[Finding]:
                 )
                 said = f"{said} {program.number(f)}"
                 found.append(Finding("wrong_scale_factor", said, finding.rank - 1))
+            if finding and finding.label == "double_counted" and _is_halved(program, i, k):
+                finding = replace(finding, rank=finding.rank + 3)  # the half is left out
             if finding:
                 found.append(finding)
     return found
+
+
+def _is_halved(program: Program, i: int, k: int) -> bool:
+    """Tell whether the forward halves a term on its way to a sum."""
+    step = program.steps[program.steps[i].arguments[k].i]
+    while step.phase == "backward" and step.kind in ("mul", "view", "expand", "spread"):
+        if step.kind == "mul" and step.arguments[1] == 0.5:
+            return True
+        step = program.steps[step.operands()[0].i]
+    return False
 
 
 def _factor_of(program: Program, i: int, k: int) -> float | None:

@@ -28,6 +28,8 @@ class Uses:
     counts: set[int]
     once: bool
     blocks: bool  # whether a mask or a kink may make an entry 0
+    halves: bool = False  # whether it multiplies by 0.5 or divides by 2
+    divisors: frozenset[str] = frozenset()  # the inputs that it divides by
 
     def averages(self, count: int) -> bool:
         """Tell whether the forward averages over so many entries, or over a multiple of them."""
@@ -38,7 +40,14 @@ def uses_of(p: Program | None, sizes: set[int]) -> Uses:
     """Look into the forward; where it can't be recorded, anything is possible."""
     if p is None:
         return Uses(sizes, sizes, once=False, blocks=True)
-    return Uses(sizes, _counts(p), _uses(p) == 1, _blocks(p))
+    steps = p.steps[: p.output.i + 1]
+    halves = any(
+        (s.kind == "mul" and 0.5 in s.arguments) or (s.kind == "div" and s.arguments[1] == 2)
+        for s in steps
+    )
+    below = [s.arguments[1] for s in steps if s.kind == "div"]
+    names = frozenset(p.steps[r.i].name for r in below if isinstance(r, Ref))
+    return Uses(sizes, _counts(p), _uses(p) == 1, _blocks(p), halves, names)
 
 
 def _counts(p: Program) -> set[int]:

@@ -106,7 +106,7 @@ def value_findings(
     c = ratio(u, r, tolerance)
     if c is not None:
         found += ratio_findings(c, tolerance, uses)
-        found += number_findings(c, tolerance, inputs)
+        found += number_findings(c, tolerance, inputs, uses)
     if u.dim() >= 2 and u.shape[-1] == u.shape[-2] and same(u.mT, r, tolerance):
         found.append(
             Finding(
@@ -149,6 +149,8 @@ def ratio_findings(c: float, tolerance: float, uses: Uses) -> list[Finding]:
     times = fraction_said(c) or f"{c:.{digits}g}"
     what = f"your gradient is {times} times the right one"
     found = [Finding("wrong_scale_factor", what, 45, constant=c)]
+    if equals(2) and uses.halves:
+        found.append(Finding("missing_scale_factor", "the 1/2 of the forward is left out", 29))
     if equals(2):
         twice = "every entry is twice the right one"
         found += [
@@ -196,7 +198,9 @@ def _negative_ratio(c: float, tolerance: float, uses: Uses) -> list[Finding]:
     ]
 
 
-def number_findings(c: float, tolerance: float, inputs: Mapping[str, Any]) -> list[Finding]:
+def number_findings(
+    c: float, tolerance: float, inputs: Mapping[str, Any], uses: Uses
+) -> list[Finding]:
     """Name a ratio that is one of the plain numbers among the inputs."""
     found = []
     for name, number in inputs.items():
@@ -204,9 +208,16 @@ def number_findings(c: float, tolerance: float, inputs: Mapping[str, Any]) -> li
             number = float(number)
         if isinstance(number, bool) or not isinstance(number, int | float) or not number:
             continue
+        divides = name in uses.divisors
+        once_more = ("applied_twice", f"the factor {name} is there once too often")
+        if divides:
+            once_more = ("missing_scale_factor", f"the division by {name} is left out")
+        left_out = ("missing_scale_factor", f"the factor {name} is left out")
+        if divides:
+            left_out = ("applied_twice", f"your gradient divides by {name} once too often")
         for value, label, what in (
-            (1 / number, "missing_scale_factor", f"the factor {name} is left out"),
-            (number, "applied_twice", f"the factor {name} is there once too often"),
+            (1 / number, *left_out),
+            (number, *once_more),
             (1 - number, "missing_scale_factor", f"the factor 1/(1 - {name}) is left out"),
         ):
             if value not in (0, 1) and abs(c - value) <= 3 * tolerance * abs(value):

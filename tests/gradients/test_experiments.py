@@ -223,7 +223,7 @@ def test_says_both_where_nothing_tells_them_apart():
 
     inputs = {"w": torch.arange(1.0, 4.0), "b": torch.ones(3)}
     twice = inputs["b"] + 2 * inputs["w"]
-    assert named(twice, decayed, inputs, "w")[:2] == ["double_counted", "missing_scale_factor"]
+    assert named(twice, decayed, inputs, "w")[:2] == ["missing_scale_factor", "double_counted"]
     text = str(diagnose(twice, decayed, inputs, wrt="w"))
     assert "The same numbers could also come from" in text
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor
 
@@ -82,6 +84,24 @@ class _Convolution:
         inner = [slice(p, p + n) for n, p in zip(self.x_shape[2:], self.padding, strict=True)]
         return padded[(slice(None), slice(None), *inner)]
 
+    def offsets_overwritten(self, g: Tensor, w: Tensor) -> Tensor:
+        """A loop over the places of the kernel, each written over the earlier ones."""
+        if self.groups > 1:
+            raise ValueError("written for one group")
+        padded = g.new_zeros(
+            *self.x_shape[:2],
+            *[n + 2 * p for n, p in zip(self.x_shape[2:], self.padding, strict=True)],
+        )
+        for place in itertools.product(*map(range, self.w_shape[2:])):
+            window = [
+                slice(k * d, k * d + s * (n - 1) + 1, s)
+                for k, d, s, n in zip(place, self.dilation, self.stride, g.shape[2:], strict=True)
+            ]
+            part = torch.einsum("nm...,mc->nc...", g, w[(slice(None), slice(None), *place)])
+            padded[(slice(None), slice(None), *window)] = part
+        inner = [slice(p, p + n) for n, p in zip(self.x_shape[2:], self.padding, strict=True)]
+        return padded[(slice(None), slice(None), *inner)]
+
     def only_last_position(self, g: Tensor) -> Tensor:
         kept = torch.zeros_like(g)
         last = (slice(None), slice(None), *[-1] * (g.dim() - 2))
@@ -148,6 +168,12 @@ def signal_gradient(p: Program, step: Step, g: Ref) -> Ref:
             "overwrite_not_accumulate",
             "the windows of {site} overlap, and each is written over those before",
             c.signal_overwritten,
+        ),
+        Alternative(
+            "overwrite_not_accumulate",
+            "what comes back through one place of the kernel is written over what came before",
+            c.offsets_overwritten,
+            "Going back from columns to the signal, each place of the kernel adds its part.",
         ),
         Alternative("missing_upstream", LACKING, _ones_upstream(c.to_signal)),
         Alternative(

@@ -242,6 +242,11 @@ UNARY: dict[str, Unary] = {
                 "the derivative of the sigmoid inside of {site} is left out: only that of log is there",
                 lambda z: 1 / torch.sigmoid(z),
             ),
+            Slip(
+                "missing_target",
+                "the target 1 is not there: the derivative of {site} is 1 - sigmoid, not -sigmoid",
+                lambda z: -torch.sigmoid(z),
+            ),
         ),
     ),
     "elu": Unary(

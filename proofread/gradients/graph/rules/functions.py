@@ -40,6 +40,8 @@ def unary_gradient(p: Program, name: str, z: Ref, y: Ref, g: Ref, spec: Unary | 
             "the mask of {site} asks its output, of which all entries are on one side",
         )
     alternatives = [Alternative(label, mistake, lambda zz, yy: spec.from_input(yy))]
+    if name == "abs":  # of an output that is never negative it is 1: then it is left out
+        alternatives = []
     if spec.from_output:
         alternatives += [
             Alternative(
@@ -130,7 +132,7 @@ def unary_gradient(p: Program, name: str, z: Ref, y: Ref, g: Ref, spec: Unary | 
                 f"the root of {what} is taken",
                 lambda zz, yy: spec.from_input(zz).abs().sqrt(),
             ),
-        ]
+        ][: 1 if name == "abs" else 2]
     if name == "leaky_relu":
         slope = float(spec.from_input(torch.tensor(-1.0)))
         alternatives += [

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from proofread.gradients.graph.program import Alternative
 from proofread.gradients.graph.rules.core import mul, rule, unbroadcast
+
+
+def _of_logits(a: Tensor, b: Tensor) -> Tensor:
+    """(1 - y) / (1 - z) - y / z, where the probability belongs in the place of z."""
+    z = torch.logit(a)
+    return (1 - b) / (1 - z) - b / z
 
 
 @rule("bce")
@@ -40,6 +47,14 @@ def _bce(p, step, out, g):
                 "the derivative of sigmoid is left out",
                 lambda a, b: (a - b) / (a * (1 - a)),
             ),
+            *[
+                Alternative(
+                    "derivative_at_wrong_point",
+                    "the formula for probabilities is given the logits in the gradient of {site}",
+                    formula,
+                )
+                for formula in (_of_logits, lambda a, b: _of_logits(a, b) * a * (1 - a))
+            ],
             Alternative(
                 "missing_path",
                 "only the term of the targets 1 is there",

@@ -161,8 +161,8 @@ def normalise_gradient(
             for k in (-2, -1, 1, 2)
         ],
         Alternative(
-            "wrong_scale_factor",
-            f"the term of the {statistic} in the gradient of {{site}} is halved",
+            "missing_scale_factor",
+            f"the 2 of the square is left out of the term of the {statistic} in the gradient of {{site}}",
             lambda g, m, t, i, a, r: g - m - t / 2,
         ),
     ]
@@ -336,6 +336,17 @@ def _over_other_axes(other, axes, centred: bool) -> list[Alternative]:
 
     found = [
         Alternative("wrong_axis", what, lambda g, m, t, i, a, r: g - m - a * average(g * a)),
+    ]
+    one = f"the sum in the term of the variance in the gradient of {{site}} runs over {axes_said(other)}, and must run over {axes_said(axes)}"
+
+    def share(v, i):
+        return v.sum(other, keepdim=True) * i.numel() / v.numel()
+
+    found += [
+        Alternative("wrong_axis", one, lambda g, m, t, i, a, r: g - m - a * share(g * a, i)),
+        Alternative(
+            "wrong_axis", one, lambda g, m, t, i, a, r: g - m - a * r * share(g * a / r, i)
+        ),
     ]
     if centred:
         found += [
