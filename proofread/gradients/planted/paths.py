@@ -35,6 +35,7 @@ def _fork(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
             candidate.sort = (*candidate.sort, way)
             candidate.in_loop = ("lost", way)
         yield candidate
+    yield from _local_into_both(e, i, step)
     if e.p.gradient_of.get(i) == forked:
         yield e.instead(
             i,
@@ -43,6 +44,26 @@ def _fork(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
             LOCAL + 2,
             lambda a, b: -(a + b),
         )
+
+
+def _local_into_both(e: Enumeration, i: int, step: Step) -> Iterator[Candidate]:
+    """Of exp(z) - n * z: the derivative of exp is multiplied into the difference, not its term."""
+    for part in step.arguments[:2]:
+        back = e.p.steps[part.i]
+        if e.p[e.p.output].dim() or back.kind != "mul" or back.role != "local":
+            continue
+        local = back.arguments[1]
+        if isinstance(local, Ref):
+            yield e.plant(
+                i,
+                "applied_twice",
+                f"the derivative of {e.site(part.i)} is multiplied into all of the gradient with respect "
+                f"to {e.p.describe(Ref(step.details['forked']))}, and belongs to one of its terms",
+                LOCAL + 2,
+                lambda values, r=local: (
+                    values[step.arguments[0].i].add(values[step.arguments[1].i]) * values[r.i]
+                ),
+            )
 
 
 def _way(e: Enumeration, forked: int, lost: Ref) -> tuple:

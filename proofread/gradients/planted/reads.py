@@ -80,12 +80,13 @@ def _saved_read(e: Enumeration, i, step, position, argument) -> Iterator[Candida
     from_output = step.details.get("from_output") if position == 1 else None
     shape = e.p.shape(argument)
     named = e.name(argument)
+    shapes = {shape, _shape_behind(e, argument)}
     for j, value in enumerate(e.p.values[: e.start + 1]):
-        if j == argument.i or not isinstance(value, Tensor) or tuple(value.shape) != shape:
+        if j == argument.i or not isinstance(value, Tensor) or tuple(value.shape) not in shapes:
             continue
         if not e.p.is_float(Ref(j)) or _is_derived_view(e, j, argument.i) or e.is_far(i, j):
             continue
-        if (value == 0).any() and _stops_all(e, step, position, Ref(j)):
+        if (value == 0).any() and _stops_all(e, step, position, value.reshape(shape)):
             continue  # such as a mask behind a softmax with that mask: a path is left out
         label, rank = _swap_label(e, step, argument.i, j)
         said = f"your gradient uses {e.name(Ref(j))} where {named} belongs"
@@ -96,7 +97,7 @@ def _saved_read(e: Enumeration, i, step, position, argument) -> Iterator[Candida
             label, also, hint = "applied_twice", ("wrong_operand",), ""
             said = f"the factor {e.name(again)} is multiplied in twice: {said}"
         if from_output:  # the step itself is written for the input
-            change = lambda values, j=j: from_output(values[j])
+            change = lambda values, j=j: from_output(values[j].reshape(shape))
             candidate = e.plant(i, label, said, rank, change, also, hint=hint)
         else:
             candidate = e.reading(
@@ -105,7 +106,9 @@ def _saved_read(e: Enumeration, i, step, position, argument) -> Iterator[Candida
                 label,
                 said,
                 rank,
-                lambda values, j=j, like=argument.i: values[j].to(values[like].dtype),
+                lambda values, j=j, like=argument.i: (
+                    values[j].to(values[like].dtype).reshape(values[like].shape)
+                ),
                 also,
                 hint=hint,
             )
@@ -122,10 +125,19 @@ def _saved_read(e: Enumeration, i, step, position, argument) -> Iterator[Candida
         )
 
 
-def _stops_all(e: Enumeration, step: Step, position: int, other: Ref) -> bool:
+def _shape_behind(e: Enumeration, argument: Ref) -> tuple[int, ...]:
+    """Return the shape of the value that the forward reads as another one, such as tokens as rows."""
+    step = e.p.steps[argument.i]
+    viewed = step.kind == "view" and step.phase == "forward"
+    behind = step.operands()[0] if viewed else argument
+    same = e.p[behind].numel() == e.p[argument].numel()
+    return e.p.shape(behind) if same else e.p.shape(argument)
+
+
+def _stops_all(e: Enumeration, step: Step, position: int, other: Tensor) -> bool:
     """Tell whether a step gives 0 everywhere with another value among its arguments."""
     arguments = [resolve(a, e.p.values) for a in step.arguments]
-    arguments[position] = e.p[other].to(arguments[position].dtype)
+    arguments[position] = other.to(arguments[position].dtype)
     try:
         return not step.function(*arguments).any()
     except (RuntimeError, IndexError, ValueError, TypeError):

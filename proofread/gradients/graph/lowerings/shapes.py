@@ -151,6 +151,16 @@ def _write(p, args, kwargs, result):
     return p.emit("add", plus, kept, placed)
 
 
+@lowers("reflection_pad1d", "reflection_pad2d", "replication_pad1d", "replication_pad2d")
+def _mirrored(p, args, kwargs, result):
+    func, ends = kwargs["func"], args[1]
+    sides = [(ends[k], ends[k + 1]) for k in range(0, len(ends), 2)][::-1]
+    inner = tuple(
+        slice(a, n - b) for (a, b), n in zip(sides, result.shape[-len(sides) :], strict=True)
+    )
+    return p.emit("pick", func, args[0], args[1], called="pad", inner=(..., *inner))
+
+
 @lowers("constant_pad_nd")
 def _pad(p, args, kwargs, result):
     func = kwargs["func"]

@@ -330,6 +330,14 @@ def _other_moves(p: Program, step, out: Ref, places: Callable) -> Iterator[Alter
             lambda g, index: g.reshape(-1)[index].reshape(shape),
             "Each gradient goes back to the place that its entry came from.",
         )
+    inner = step.details.get("inner")
+    if inner is not None:
+        yield Alternative(
+            "missing_path",
+            "what the padding of {site} has read of an entry does not come back to it",
+            lambda g, index: g[inner],
+            "An entry that is in the padding too is read twice: both gradients are its own.",
+        )
     last = step.details.get("last_windows")
     if last is not None:
 
