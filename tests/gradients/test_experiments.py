@@ -6,7 +6,7 @@ import torch
 from proofread import diagnose
 from proofread.gradients import experiments, intake, kinks, search
 from proofread.gradients.planted import enumeration
-from tests.gradients import eighth
+from tests.gradients import eighth, tenth
 from tests.gradients import layers as L
 from tests.gradients.tables import labels, upstream_for
 from tests.gradients.wrong import Accumulating
@@ -149,26 +149,6 @@ def test_recognising_by_value_names_mistakes_in_a_formula(monkeypatch):
     assert named(softmax_over_rows, L.softmax_by_hand, inputs, "z")[0] != "wrong_axis"
 
 
-def heads(q, k, v):
-    return torch.softmax(q @ k.mT / 2, -1) @ v
-
-
-def heads_by_hand(i, g, k):
-    P = torch.softmax(i["q"] @ i["k"].mT / 2, -1)
-    dP = g @ i["v"].mT
-    return P * (dP - (dP * P).sum(-1, keepdim=True)) @ k / 2
-
-
-def gated(gate, up):
-    return torch.sigmoid(gate) * up
-
-
-INPUTS = {
-    heads: {name: torch.randn(2, 4, 4, 3) for name in "qkv"},
-    gated: {name: torch.randn(4, 6) for name in ("gate", "up")},
-}
-
-
 @pytest.mark.parametrize(
     ("switch", "label", "forward", "wrt", "backward"),
     [
@@ -176,14 +156,14 @@ INPUTS = {
          lambda i, g: g @ (i["W"] - 0.03 * i["X"].T @ g).T),
         ("search._fits", "double_counted", L.residual, "x",
          lambda i, g: 2 * g + (g * (i["x"] @ i["W"] > 0)) @ i["W"].T),
-        ("other_inputs.turned_inputs", "transposed_operand", heads, "q",
-         lambda i, g: heads_by_hand(i, g, i["k"].transpose(1, 2))),
-        ("other_inputs.exchanged", "wrong_operand", gated, "gate",
+        ("other_inputs.turned_inputs", "transposed_operand", tenth.heads, "q",
+         lambda i, g: tenth.heads_by_hand(i, g, i["k"].transpose(1, 2))),
+        ("other_inputs.exchanged", "wrong_operand", tenth.gated, "gate",
          lambda i, g: g * torch.sigmoid(i["gate"])),
     ],
 )  # fmt: skip
 def test_each_part_of_the_search(monkeypatch, switch, label, forward, wrt, backward):
-    inputs = INPUTS.get(forward) or L.inputs_of(forward)
+    inputs = L.inputs_of(forward)
     assert named(backward, forward, inputs, wrt)[0] == label
     monkeypatch.setattr(f"proofread.gradients.{switch}", lambda *arguments: [])
     assert named(backward, forward, inputs, wrt)[0] != label

@@ -14,6 +14,7 @@ from tests.gradients import (  # noqa: F401 - the tables add layers to the other
     fourth,
     layers,
     ninth,
+    tenth,
     third,
 )
 from tests.gradients.tables import upstream_for

@@ -13,6 +13,7 @@ from tests.gradients import (
     ninth,
     seventh,
     sixth,
+    tenth,
     third,
     wrong,
 )
@@ -30,7 +31,7 @@ MISSED = {
 
 
 @pytest.mark.parametrize(
-    "row", wrong.WRONG + seventh.WRONG + eighth.WRONG + ninth.WRONG, ids=identify
+    "row", wrong.WRONG + seventh.WRONG + eighth.WRONG + ninth.WRONG + tenth.WRONG, ids=identify
 )
 def test_names_the_mistake_of_a_function(row):
     diagnosis = diagnosed(row)

@@ -30,9 +30,9 @@ class _ChangedView(Untraceable):
 
 
 class _Recorder(TorchDispatchMode):
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, functional: bool = False) -> None:
         super().__init__()
-        self.program = program
+        self.program, self.functional = program, functional
         self.known: dict[int, Ref] = {}
         self.alive: list[Any] = []
 
@@ -64,6 +64,8 @@ class _Recorder(TorchDispatchMode):
         return result
 
     def _lower(self, func, name, args, kwargs, result) -> Any:
+        if name == "detach" and self.functional:
+            return args[0]  # functionalize detaches what it wraps: nobody wrote it
         lowering = LOWERINGS.get(name, opaque)
         return lowering(self.program, args, kwargs | {"func": func, "name": name}, result)
 
@@ -147,12 +149,14 @@ def trace(forward: Callable, inputs: Mapping[str, Any], wrt: str) -> Program:
         return _traced(forward, inputs, wrt)
     except _ChangedView:
         # As if each write into a part made a new tensor. Slower, and so not done for all.
-        return _traced(torch.func.functionalize(forward), inputs, wrt)
+        return _traced(torch.func.functionalize(forward), inputs, wrt, functional=True)
 
 
-def _traced(forward: Callable, inputs: Mapping[str, Any], wrt: str) -> Program:
+def _traced(
+    forward: Callable, inputs: Mapping[str, Any], wrt: str, functional: bool = False
+) -> Program:
     program = Program()
-    recorder = _Recorder(program)
+    recorder = _Recorder(program, functional)
     given = {k: v.detach().clone() if isinstance(v, Tensor) else v for k, v in inputs.items()}
     for name, value in given.items():
         if isinstance(value, Tensor):

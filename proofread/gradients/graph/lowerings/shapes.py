@@ -9,7 +9,6 @@ from proofread.gradients.graph.program import Ref
 
 ALIASES = {
     "alias",
-    "detach",
     "clone",
     "contiguous",
     "lift_fresh",
@@ -46,6 +45,14 @@ def _alias(p, args, kwargs, result):
     if kwargs["name"] == "_to_copy" and p[source].dtype != result.dtype:
         return p.emit("cast", lambda x, d=result.dtype: x.to(d), source)
     return source
+
+
+@lowers("detach")
+def _detach(p, args, kwargs, result):
+    if not p.steps[args[0].i].operands() and not p.steps[args[0].i].name:
+        return args[0]  # a constant that torch has made
+    stopped = p.emit("stopped", lambda x: x.detach(), args[0])
+    return p.call(stopped, "detach", args[0])
 
 
 @lowers(*VIEWS)

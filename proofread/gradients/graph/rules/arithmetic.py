@@ -41,6 +41,12 @@ def _view(p, step, out, g):
     return [(source, p.emit("view", back, g))]
 
 
+@rule("stopped")
+def _stopped(p, step, out, g):
+    """What is detached is a constant, as in a straight-through estimator."""
+    return []
+
+
 @rule("permute")
 def _permute(p, step, out, g):
     order = step.details["order"]
