@@ -331,6 +331,8 @@ def _coefficient(
         return Finding("sign_error", f"{what} has the wrong sign", 18)
     if is_(2):
         return Finding("double_counted", f"{what} is counted twice", 18)
+    if is_(1.5):
+        return Finding("double_counted", f"{what} is there twice, and counted three times", 18)
     for size in sorted(uses.sizes):
         if abs(c - size) <= near * size and uses.averages(size):
             return Finding("missing_mean", f"{what} is {size} times too large", 34)

@@ -34,6 +34,7 @@ class _Recorder(TorchDispatchMode):
         super().__init__()
         self.program, self.functional = program, functional
         self.known: dict[int, Ref] = {}
+        self.written: dict[tuple | None, Any] = {}
         self.alive: list[Any] = []
 
     @classmethod
@@ -60,7 +61,15 @@ class _Recorder(TorchDispatchMode):
             return self._in_place(func, name, args, kwargs)
         lowered = self.refer(args), {k: self.refer(v) for k, v in kwargs.items()}
         result = func(*args, **kwargs)
-        self._store(result, self._lower(func, name, *lowered, result))
+        # What is computed twice, as s in s + norm(s), is one value to who differentiates it.
+        written = (func, repr(lowered)) if _repeats(func) else None
+        if written not in self.written:
+            refs = self._lower(func, name, *lowered, result)
+            if written is None:
+                self._store(result, refs)
+                return result
+            self.written[written] = refs
+        self._store(result, self.written[written])
         return result
 
     def _lower(self, func, name, args, kwargs, result) -> Any:
@@ -100,6 +109,13 @@ class _Recorder(TorchDispatchMode):
             for other in self.alive
             if isinstance(other, Tensor) and other.numel()
         )
+
+
+def _repeats(func) -> bool:
+    """Tell whether an operation gives the same again; one that draws, or reads nothing, may not."""
+    return torch.Tag.nondeterministic_seeded not in func.tags and any(
+        isinstance(a.type, torch.TensorType) for a in func._schema.arguments
+    )
 
 
 class _AsWritten(TorchFunctionMode):

@@ -190,7 +190,7 @@ def carried_by(e: Enumeration, candidates: list[Candidate]) -> str:
         about = [p.steps[p.steps[s.arguments[position].i].about] for s in steps]
         into = [e.loop and e.loop.run(p.steps[s.arguments[position].i].about) for s in steps]
         here = [e.loop and e.loop.run(s.details["forked"]) for s in steps]
-        if e.loop and into != [k + 1 for k in here]:
+        if e.loop and any(None in k or k[0] != k[1] + 1 for k in zip(into, here, strict=True)):
             continue
         shared = set.intersection(*({r.i for r in a.operands()} for a in about))
         if len(shared) == 1 and {a.kind for a in about} == {"mm"}:

@@ -16,7 +16,9 @@ from proofread.gradients.planted.candidates import (
     Candidate,
     Enumeration,
 )
+from proofread.gradients.planted.products import transposed_said
 from proofread.gradients.planted.upstream import COLLAPSES
+from proofread.gradients.sentences import SQUARE
 
 COLLAPSIBLE = ("mul", "mul3", "mm", "stat_mul", "conv_backward", "scatter", "vjp")
 
@@ -62,16 +64,30 @@ def _gradient_read(e: Enumeration, i, step, position, argument) -> Iterator[Cand
         if j == argument.i or not e.carries >> j & 1 or j not in e.used or e.is_far(i, j):
             continue
         if isinstance(e.p.values[j], Tensor) and e.p.shape(Ref(j)) == shape:
+            label, what, also = _skipped(e, argument, j)
             candidate = e.reading(
-                i,
-                position,
-                "missing_local_derivative",
-                f"the derivative of {e.site(argument.i)} is left out",
-                SWAP + 2,
-                lambda values, j=j: values[j],
+                i, position, label, what, SWAP + 2, lambda values, j=j: values[j], also
             )
             candidate.in_loop = ("gradient", position, e.seen_from(i, j))
             yield candidate
+
+
+def _skipped(e: Enumeration, argument: Ref, j: int) -> tuple[str, str, tuple[str, ...]]:
+    """Name what is left out where an earlier gradient stands in the place of one."""
+    step = e.p.steps[argument.i]
+    at_once = bool(step.operands()) and step.operands()[0].i == j
+    if at_once and step.kind == "mul" and step.role in ("operand", "const"):
+        factor = step.arguments[1]
+        named = e.name(factor) if isinstance(factor, Ref) else e.p.number(factor)
+        what = f"the factor {named} is left out of one term of the gradient of {e.site(argument.i)}"
+        return "missing_scale_factor", what, ("missing_local_derivative",)
+    if step.kind == "spread":
+        what = f"each entry has its own gradient in that of {e.site(argument.i)}, and not the sum of all"
+        return "missing_cross_terms", what, ("missing_local_derivative",)
+    if at_once:
+        return "missing_local_derivative", f"the derivative of {e.site(argument.i)} is left out", ()
+    what = f"{e.name(Ref(j))} stands where {e.name(argument)} belongs"
+    return "missing_local_derivative", what, ()
 
 
 def _saved_read(e: Enumeration, i, step, position, argument) -> Iterator[Candidate]:
@@ -114,6 +130,11 @@ def _saved_read(e: Enumeration, i, step, position, argument) -> Iterator[Candida
             )
         candidate.in_loop = ("saved", position, e.seen_from(i, j))
         yield candidate
+    made = e.p.steps[argument.i]
+    while made.kind == "view" and made.phase == "forward":
+        made = e.p.steps[made.operands()[0].i]
+    if made.kind == "mm" and made.phase == "forward":
+        yield from _of_transposed(e, i, position, argument, made)
     if len(shape) >= 2 and shape[-1] == shape[-2] and step.kind in ("mul", "mul3"):
         yield e.reading(
             i,
@@ -123,6 +144,21 @@ def _saved_read(e: Enumeration, i, step, position, argument) -> Iterator[Candida
             LOCAL,
             lambda values: values[argument.i].mT,
         )
+
+
+def _of_transposed(e: Enumeration, i: int, position: int, argument: Ref, made: Step):
+    """A product that the backward computes anew, with one of its factors transposed."""
+    for k, factor in enumerate(made.arguments):
+        if e.p.shape(factor)[-1] != e.p.shape(factor)[-2]:
+            continue
+
+        def turned(values, k=k):
+            a, b = (values[r.i] for r in made.arguments)
+            product = made.function(*((a.mT, b), (a, b.mT))[k])
+            return product.reshape(values[argument.i].shape)
+
+        what = f"in {e.name(argument)}, {transposed_said(e, factor)}"
+        yield e.reading(i, position, "transposed_operand", what, SWAP + 1, turned, hint=SQUARE)
 
 
 def _shape_behind(e: Enumeration, argument: Ref) -> tuple[int, ...]:
