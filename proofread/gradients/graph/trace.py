@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from proofread.gradients.graph.loops import loop_of
 from proofread.gradients.graph.lowerings import LOWERINGS, opaque
 from proofread.gradients.graph.program import Program, Ref
 
@@ -30,9 +31,10 @@ class _ChangedView(Untraceable):
 
 
 class _Recorder(TorchDispatchMode):
-    def __init__(self, program: Program, functional: bool = False) -> None:
+    def __init__(self, program: Program, functional: bool = False, once: bool = False) -> None:
         super().__init__()
-        self.program, self.functional = program, functional
+        self.program, self.functional, self.once = program, functional, once
+        self.repeats = False
         self.known: dict[int, Ref] = {}
         self.written: dict[tuple | None, Any] = {}
         self.alive: list[Any] = []
@@ -61,14 +63,10 @@ class _Recorder(TorchDispatchMode):
             return self._in_place(func, name, args, kwargs)
         lowered = self.refer(args), {k: self.refer(v) for k, v in kwargs.items()}
         result = func(*args, **kwargs)
-        # What is computed twice, as s in s + norm(s), is one value to who differentiates it.
         written = (func, repr(lowered)) if _repeats(func) else None
-        if written not in self.written:
-            refs = self._lower(func, name, *lowered, result)
-            if written is None:
-                self._store(result, refs)
-                return result
-            self.written[written] = refs
+        self.repeats |= written in self.written
+        if written is None or not (self.once and written in self.written):
+            self.written[written] = self._lower(func, name, *lowered, result)
         self._store(result, self.written[written])
         return result
 
@@ -169,10 +167,14 @@ def trace(forward: Callable, inputs: Mapping[str, Any], wrt: str) -> Program:
 
 
 def _traced(
-    forward: Callable, inputs: Mapping[str, Any], wrt: str, functional: bool = False
+    forward: Callable,
+    inputs: Mapping[str, Any],
+    wrt: str,
+    functional: bool = False,
+    once: bool = False,
 ) -> Program:
     program = Program()
-    recorder = _Recorder(program, functional)
+    recorder = _Recorder(program, functional, once)
     given = {k: v.detach().clone() if isinstance(v, Tensor) else v for k, v in inputs.items()}
     for name, value in given.items():
         if isinstance(value, Tensor):
@@ -188,4 +190,8 @@ def _traced(
     program.wrt = next(Ref(i) for i, step in enumerate(program.steps) if step.name == wrt)
     if not torch.allclose(program[program.output], output, rtol=1e-5, atol=1e-8, equal_nan=True):
         raise Untraceable("the recorded program gives another output")
+    # What is computed twice, as s in s + norm(s), is one value to who differentiates it; but the
+    # runs of a loop are found by their likeness.
+    if recorder.repeats and not once and loop_of(program) is None:
+        return _traced(forward, inputs, wrt, functional, once=True)
     return program

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from proofread.gradients.graph.loops import loop_of
 from proofread.gradients.graph.program import Program, Ref, Step, resolve
-from proofread.gradients.planted.loops import loop_of
 
 # A lower rank is said first where several labels fit.
 TEXTBOOK, LOCAL, COUNTERFACTUAL, SWAP, REMOTE = 10, 20, 30, 40, 60
