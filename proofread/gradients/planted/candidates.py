@@ -150,9 +150,13 @@ class Enumeration:
         run = self.loop.run(self._value_of(j))
         return None if run is None else run - self.loop.run(here)
 
-    def is_far(self, i: int, j: int) -> bool:
-        """Tell whether j is of another run of the loop than a backward step, and of none beside it."""
-        return abs(self.runs_on(i, j) or 0) > 1
+    def is_far(self, i: int, j: int, right: int) -> bool:
+        """Tell a value that nobody takes for the right one: of another run of a loop, and another line."""
+        further = self.runs_on(i, j)
+        if not further or not self.loop.recurs:
+            return False
+        lines = {self.loop.line(self._value_of(k)) for k in (j, right)}
+        return abs(further) > 1 or len(lines) > 1
 
     def _value_of(self, j: int) -> int:
         """Return the forward value that a step computes, or the gradient of which it is."""

@@ -61,7 +61,12 @@ def _gradient_read(e: Enumeration, i, step, position, argument) -> Iterator[Cand
             )
     shape = e.p.shape(argument)
     for j in range(e.start, i):
-        if j == argument.i or not e.carries >> j & 1 or j not in e.used or e.is_far(i, j):
+        if (
+            j == argument.i
+            or not e.carries >> j & 1
+            or j not in e.used
+            or e.is_far(i, j, argument.i)
+        ):
             continue
         if isinstance(e.p.values[j], Tensor) and e.p.shape(Ref(j)) == shape:
             label, what, also = _skipped(e, argument, j)
@@ -100,7 +105,11 @@ def _saved_read(e: Enumeration, i, step, position, argument) -> Iterator[Candida
     for j, value in enumerate(e.p.values[: e.start + 1]):
         if j == argument.i or not isinstance(value, Tensor) or tuple(value.shape) not in shapes:
             continue
-        if not e.p.is_float(Ref(j)) or _is_derived_view(e, j, argument.i) or e.is_far(i, j):
+        if (
+            not e.p.is_float(Ref(j))
+            or _is_derived_view(e, j, argument.i)
+            or e.is_far(i, j, argument.i)
+        ):
             continue
         if (value == 0).any() and _stops_all(e, step, position, value.reshape(shape)):
             continue  # such as a mask behind a softmax with that mask: a path is left out
