@@ -8,8 +8,9 @@ from proofread import diagnose
 from proofread.gradients.patterns import pattern
 from proofread.gradients.report import wrapped
 from proofread.gradients.sentences import SENTENCES
+from tests.gradients import tenth
 from tests.gradients.layers import normal
-from tests.gradients.tables import labels
+from tests.gradients.tables import diagnosed, labels
 
 A, B, C = normal(5, 4), normal(5, 4), normal(5, 4)
 Y = torch.tensor([0, 3, 1, 1, 2])
@@ -542,3 +543,50 @@ def test_an_instance_norm_has_its_own_name():
         found = diagnose(detached, forward, {"x": normal(2, 3, 4, 4)}, wrt="x")
         assert labels(found)[0] == "norm_stats_detached"
         assert "instance_norm(x)" in found.mistakes[0].explanation
+
+
+def test_no_path_through_time_is_blamed_where_an_output_is_lost():
+    """The output is lost at each step but the last, and what is carried back is there."""
+    row = next(r for r in tenth.WRONG if r[:3] == ("missing_path", tenth.rnn, "Wx"))
+    said = diagnosed(row).mistakes[0].explanation
+    assert "not carried" not in said and "left out" in said
+
+
+def test_a_share_of_those_that_are_not_zero_is_said_to_be_one():
+    row = next(r for r in tenth.WRONG if r[1] is tenth.triplet)
+    assert "are not 0" in diagnosed(row, as_tensor=True).mistakes[0].explanation
+
+
+def test_no_loop_is_needed_to_search_two_loops():
+    """The second starts from what the first has made: that has a run, and what follows has none."""
+
+    def both_ways(x, A, U, B, R, V):
+        h, there = torch.zeros(3, 4), []
+        for row in x:
+            h = torch.tanh(row @ A + h @ U)
+            there.append(h)
+        h, back = torch.zeros_like(h), []
+        for row in x.flip(0):
+            h = torch.tanh(row @ B + h @ R)
+            back.insert(0, h)
+        return torch.stack([torch.cat(pair, 1) @ V for pair in zip(there, back, strict=True)])
+
+    inputs = {"x": (4, 3, 2), "A": (2, 4), "U": (4, 4), "B": (2, 4), "R": (4, 4), "V": (8, 3)}
+    inputs = {name: torch.randn(shape) / 2 for name, shape in inputs.items()}
+    found = diagnose(lambda i, g: 2 * i["U"], both_ways, inputs, wrt="U")
+    assert not found.ok and "search_failed" not in [n.label for n in found.notes]
+
+
+def test_what_is_computed_twice_is_one_value():
+    def plain(x, W):
+        return x + torch.tanh(x @ W) + torch.relu((x + torch.tanh(x @ W)) @ W)
+
+    def lost(i, g):
+        x, W = i["x"], i["W"]
+        t = torch.tanh(x @ W)
+        d = g + (g * ((x + t) @ W > 0)) @ W.T
+        return (d * (1 - t**2)) @ W.T
+
+    found = diagnose(lost, plain, {"x": normal(5, 3), "W": normal(3, 3)}, wrt="x")
+    assert labels(found)[0] == "missing_path"
+    assert "direct path" in found.mistakes[0].explanation

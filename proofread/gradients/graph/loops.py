@@ -39,6 +39,11 @@ class Loop:
         return None if self.line(i) is None else (i - self.start) // self.length
 
 
+def hands_on(loop: Loop | None) -> bool:
+    """Tell whether each run starts from what the one before has made: what is written twice does not."""
+    return loop is not None and bool(loop.states)
+
+
 def loop_of(p: Program) -> Loop | None:
     """Find the loop that most of a forward is, by the repetition of its steps."""
     seen = [_kind(p, i) for i in range(p.output.i + 1)]

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from proofread.gradients.graph.loops import loop_of
+from proofread.gradients.graph.loops import hands_on, loop_of
 from proofread.gradients.graph.lowerings import LOWERINGS, opaque
 from proofread.gradients.graph.program import Program, Ref
 
@@ -192,6 +192,6 @@ def _traced(
         raise Untraceable("the recorded program gives another output")
     # What is computed twice, as s in s + norm(s), is one value to who differentiates it; but the
     # runs of a loop are found by their likeness.
-    if recorder.repeats and not once and loop_of(program) is None:
+    if recorder.repeats and not once and not hands_on(loop_of(program)):
         return _traced(forward, inputs, wrt, functional, once=True)
     return program

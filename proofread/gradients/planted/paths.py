@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 
+from proofread.gradients.graph.loops import hands_on
 from proofread.gradients.graph.program import Program, Ref, Step
 from proofread.gradients.planted.candidates import (
     LOCAL,
@@ -102,7 +103,8 @@ def _path_label(e: Enumeration, forked: int, lost: Ref, kept: Ref) -> tuple[str,
     if _uses(p, forked, lost) > 1 and _uses(p, forked, kept) == 1:
         labels = ["missing_path", "overwrite_not_accumulate"]
         # Going back in time, what is written over last is the first use.
-        if e.loop and p.steps[forked].kind == "leaf" and e.loop.run(about_kept) == 0:
+        first = e.loop is not None and e.loop.run(about_kept) == 0
+        if first and hands_on(e.loop) and p.steps[forked].kind == "leaf":
             labels.reverse()
         return (
             labels[0],
