@@ -557,23 +557,24 @@ def test_a_share_of_those_that_are_not_zero_is_said_to_be_one():
     assert "are not 0" in diagnosed(row, as_tensor=True).mistakes[0].explanation
 
 
-def test_no_loop_is_needed_to_search_two_loops():
+@pytest.mark.parametrize("wrt", ["x", "A", "U", "B", "R"])
+def test_no_loop_is_needed_to_search_two_loops(wrt):
     """The second starts from what the first has made: that has a run, and what follows has none."""
 
     def both_ways(x, A, U, B, R, V):
         h, there = torch.zeros(3, 4), []
-        for row in x:
-            h = torch.tanh(row @ A + h @ U)
+        for t in range(4):
+            h = torch.tanh(x[t] @ A + h @ U)
             there.append(h)
         h, back = torch.zeros_like(h), []
-        for row in x.flip(0):
-            h = torch.tanh(row @ B + h @ R)
+        for t in reversed(range(4)):
+            h = torch.tanh(x[t] @ B + h @ R)
             back.insert(0, h)
         return torch.stack([torch.cat(pair, 1) @ V for pair in zip(there, back, strict=True)])
 
     inputs = {"x": (4, 3, 2), "A": (2, 4), "U": (4, 4), "B": (2, 4), "R": (4, 4), "V": (8, 3)}
     inputs = {name: torch.randn(shape) / 2 for name, shape in inputs.items()}
-    found = diagnose(lambda i, g: 2 * i["U"], both_ways, inputs, wrt="U")
+    found = diagnose(lambda i, g: 2 * i[wrt], both_ways, inputs, wrt=wrt)
     assert not found.ok and "search_failed" not in [n.label for n in found.notes]
 
 
