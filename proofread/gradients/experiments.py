@@ -394,7 +394,7 @@ def behaviour(case: Case, trial: Trial) -> list[Finding]:
         return [
             Finding(
                 "missing_upstream",
-                "your gradient is not 0 where the upstream gradient is 0: it must be proportional to it",
+                "with an upstream gradient of zeros your gradient is not 0: it must be proportional to it",
                 71,
             )
         ]

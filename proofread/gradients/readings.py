@@ -10,6 +10,9 @@ from proofread.gradients.values import Finding
 
 STATISTICS = {"var", "normalise", "standardise"}
 THRICE = "every entry is three times the right one"
+FITS_EITHER_WAY = (
+    "Its last two axes have one size: derive one entry on paper, or try unequal sizes."
+)
 MOST = 3  # explanations that are said
 
 # Beside the first explanation these are nonsense: they see a symptom of it at the same place.
@@ -56,7 +59,7 @@ def said(
         own = finding.hint
         if own == LOG_SOFTMAX:
             own = _hint_on_cross_entropy(program) or own
-        hint = own or _hint(finding, program) or hint.format(wrt=wrt, shape=shape)
+        hint = own or _hint(finding, program, shape) or hint.format(wrt=wrt, shape=shape)
         mistakes.append(Mistake(finding.label, sentence, hint))
     return mistakes
 
@@ -110,9 +113,11 @@ def _in_a_difference(program: Program) -> bool:
     return False
 
 
-def _hint(finding: Finding, program: Program | None) -> str:
+def _hint(finding: Finding, program: Program | None, shape: tuple[int, ...]) -> str:
     """Return a hint that fits this finding or forward better than the general one; else ''."""
     label = finding.label
+    if label == "transposed_operand" and len(shape) > 1 and shape[-1] == shape[-2]:
+        return FITS_EITHER_WAY
     if label == "overwrite_not_accumulate" and finding.what.startswith("only the first"):
         return "Look for a return inside the loop, which ends it, or for an index 0."
     if program is None:

@@ -183,7 +183,12 @@ def fraction_said(c: float) -> str:
     fraction = Fraction(c).limit_denominator(LARGEST_PART)
     near = abs(c - fraction) <= 1e-6 * abs(c)
     # A decimal of two digits says as much by itself.
-    if not near or max(fraction.numerator, fraction.denominator) > LARGEST_PART or c == round(c, 2):
+    if (
+        not near
+        or fraction.denominator == 1
+        or max(fraction.numerator, fraction.denominator) > LARGEST_PART
+        or c == round(c, 2)
+    ):
         return ""
     return f"{fraction.numerator}/{fraction.denominator} ({c:.4g})"
 

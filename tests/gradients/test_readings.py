@@ -591,3 +591,24 @@ def test_what_is_computed_twice_is_one_value():
     found = diagnose(lost, plain, {"x": normal(5, 3), "W": normal(3, 3)}, wrt="x")
     assert labels(found)[0] == "missing_path"
     assert "direct path" in found.mistakes[0].explanation
+
+
+def test_two_views_of_one_value_are_told_apart():
+    """X - X would read as nothing: one of the two has its rows along another axis."""
+
+    def kernel(X):
+        return (-((X[:, None] - X[None]) ** 2).sum(-1)).exp()
+
+    def one_side(i, g):
+        apart = i["X"][:, None] - i["X"][None]
+        return (-2 * (g * kernel(i["X"]))[..., None] * apart).sum(1)
+
+    found = diagnose(one_side, kernel, {"X": normal(4, 3)}, wrt="X")
+    assert "X[:, None] - X[None]" in found.mistakes[0].explanation
+
+
+def test_a_hint_on_a_square_result_asks_for_no_shape():
+    inputs = {"q": normal(3, 4), "W": normal(4, 4)}
+    found = diagnose(lambda i, g: g.T @ i["q"], lambda q, W: q @ W, inputs, wrt="W")
+    assert labels(found)[0] == "transposed_operand"
+    assert "the result must be (4, 4)" not in found.mistakes[0].hint

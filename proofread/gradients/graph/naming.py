@@ -136,10 +136,26 @@ class Names:
             parts = [said for said in source if said.text != "..."]
             found = _short(_Said(a.cost, f"{a.inside(ATOM)}[{index}]") for a in parts)
         elif step.kind in INFIX:
-            found = self._written(step.kind, step.arguments, 0)
+            found = self._spread_out(step) or self._written(step.kind, step.arguments, 0)
         elif called := step.details.get("called", step.kind if step.kind in FUNCTIONS else ""):
             found = self._written(called, step.arguments, 0)
         return found
+
+    def _spread_out(self, step: Step) -> list[_Said]:
+        """Write X[:, None] - X[None], where each of two views of one value has an axis more."""
+        if not all(hasattr(a, "i") for a in step.arguments):
+            return []
+        a, b = (self.p.steps[r.i] for r in step.arguments)
+        axes = [s.details.get("new_axis") for s in (a, b)]
+        if None in axes or a.operands() != b.operands() or axes[0] == axes[1]:
+            return []
+        sign, strength = INFIX[step.kind]
+        views = [f"[{', '.join([*[':'] * axis, 'None'])}]" for axis in axes]
+        return _short(
+            _Said(x.cost, f" {sign} ".join(x.inside(ATOM) + view for view in views), strength)
+            for x in self.of(a.operands()[0].i)
+            if x.text != "..."
+        )
 
     def _recognised(self, i: int, found: list[_Said]) -> list[_Said]:
         """Return what a value was recognised as; that goes before a long expression."""

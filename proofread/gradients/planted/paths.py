@@ -16,7 +16,9 @@ from proofread.gradients.planted.candidates import (
 from proofread.gradients.planted.factors import is_statistic
 from proofread.gradients.uses import PASSED_ON
 
-CARRIED = "In the loop over time, start with dh = upstream[t] + what came back from step t + 1."
+CARRIED = (
+    "In the loop over time, add what comes back from step t + 1 to what step t has of its own."
+)
 
 
 @plants("add")

@@ -59,7 +59,8 @@ def _detach(p, args, kwargs, result):
 def _view(p, args, kwargs, result):
     if p.shape(args[0]) == tuple(result.shape):
         return args[0]
-    return p.emit("view", lambda x, s=tuple(result.shape): x.reshape(s), args[0])
+    axis = args[1] % result.dim() if kwargs["name"] == "unsqueeze" else None
+    return p.emit("view", lambda x, s=tuple(result.shape): x.reshape(s), args[0], new_axis=axis)
 
 
 @lowers("t", "transpose", "permute", "numpy_T", "mT")
