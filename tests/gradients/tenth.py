@@ -35,6 +35,16 @@ def rnn(x, h, Wx, Wh, Wy):
     return torch.stack(outputs)
 
 
+def last_state(x, h, Wx, Wh):
+    for t in range(len(x)):
+        h = tanh(x[t] @ Wx + h @ Wh)
+    return h
+
+
+def hard(x):
+    return F.hardsigmoid(x)
+
+
 def running_product(x):
     return x.cumprod(1)
 
@@ -125,6 +135,8 @@ L.DATA |= {
           "Wn": normal(5, 3)},
     rnn: {"x": normal(4, 3, 2), "h": normal(3, 5), "Wx": normal(2, 5), "Wh": normal(5, 5) / 2,
           "Wy": normal(5, 3)},
+    last_state: {"x": normal(3, 5, 2), "h": normal(5, 4), "Wx": normal(2, 4), "Wh": normal(4, 4) / 2},
+    hard: {"x": 3 * normal(5, 4)},
     running_product: {"x": positive(4, 5)},
     log_sum: {"x": normal(4, 5)},
     distances: {"a": normal(4, 5), "b": normal(3, 5)},
@@ -236,6 +248,13 @@ def through_rnn(wrt, slip):
     return backward
 
 
+def slope_of_the_last_alone(i, g):
+    d = g * (1 - last_state(**i) ** 2)
+    for _ in i["x"]:
+        d = d @ i["Wh"].T
+    return d
+
+
 def offsets_written_over(i, g):
     dz = g * (1 - signal(**i) ** 2)
     dx, width = torch.zeros_like(i["x"]), dz.shape[2]
@@ -304,6 +323,8 @@ WRONG = [
     ("missing_path", rnn, "Wx", through_rnn("Wx", "last output only")),
     ("missing_local_derivative", rnn, "Wx", through_rnn("Wx", "no slope in what is carried")),
     ("overwrite_not_accumulate", rnn, "Wh", through_rnn("Wh", "written over")),
+    ("missing_local_derivative", last_state, "h", slope_of_the_last_alone),
+    ("missing_mask", hard, "x", lambda i, g: g / 6),
     ("missing_scale_factor", running_product, "x", lambda i, g: (
         g * i["x"].cumprod(1)).flip(1).cumsum(1).flip(1), "missing_local_derivative"),
     ("transposed_operand", running_product, "x", lambda i, g: (

@@ -612,3 +612,16 @@ def test_a_hint_on_a_square_result_asks_for_no_shape():
     found = diagnose(lambda i, g: g.T @ i["q"], lambda q, W: q @ W, inputs, wrt="W")
     assert labels(found)[0] == "transposed_operand"
     assert "the result must be (4, 4)" not in found.mistakes[0].hint
+
+
+@pytest.mark.parametrize(
+    ("backward", "said"),
+    [
+        (lambda i, g: g * i["x"] * i["x"].cos(), "The factor x of x * sin(x) is treated as"),
+        (lambda i, g: g * i["x"].sin(), "The factor sin(x) is treated as"),
+    ],
+)
+def test_of_a_product_the_factor_that_is_kept_constant_is_named(backward, said):
+    found = diagnose(backward, lambda x: x * x.sin(), {"x": normal(5, 4)}, wrt="x")
+    assert labels(found)[0] == "missing_product_term"
+    assert found.mistakes[0].explanation.startswith(said)

@@ -54,7 +54,20 @@ def every_mistake(e: Enumeration) -> Iterator[Candidate]:
         if len({c.key[1] for c in candidates}) == len(candidates) > 1 and places not in said:
             said.add(places)
             yield _at_all(e, candidates)
+    yield from _but_the_last(e, in_loop)
     yield from repeated.shifted(e)
+
+
+def _but_the_last(e: Enumeration, in_loop: dict[tuple, list[Candidate]]) -> Iterator[Candidate]:
+    """Who begins with the last step of time by hand may forget in the loop what is there."""
+    for candidates in in_loop.values():
+        if candidates[0].label == "missing_local_derivative" and len(candidates) > 2:
+            # Going back, the last run of the loop comes first.
+            earlier = sorted(candidates, key=lambda c: c.key[1])[1:]
+            if len({c.key[1] for c in earlier}) == len(earlier):
+                candidate = _at_all(e, earlier)
+                candidate.what = candidate.what.replace("all other such steps", "those before it")
+                yield candidate
 
 
 def _line(e: Enumeration, candidate: Candidate) -> tuple | None:

@@ -142,7 +142,13 @@ def _path_label(e: Enumeration, forked: int, lost: Ref, kept: Ref) -> tuple[str,
         if _has_branch(e, forked, about_lost) and _has_branch(e, forked, about_kept):
             return "missing_path", what, ("missing_product_term",), hint
         if through != here and about_lost != about_kept:
-            what = f"the factor {through} is treated as a constant: the path from {here} through it is left out"
+            # The product that the value is itself a factor of, or the other factor.
+            step = p.steps[about_lost]
+            itself = step.kind in ("mul", "div") and Ref(forked) in step.operands()
+            constant = f"{here} of {through}" if itself else through
+            what = f"the factor {constant} is treated as a constant"
+            if not itself:
+                what += f": the path from {here} through it is left out"
         return "missing_product_term", what, ("missing_path",), hint
     if _is_target_path(p, lost):
         hint = "The entry that the target picks moves the loss too: it needs a gradient of its own."

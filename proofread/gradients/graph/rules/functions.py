@@ -34,13 +34,15 @@ def unary_gradient(p: Program, name: str, z: Ref, y: Ref, g: Ref, spec: Unary | 
         f"{what}, in its form for the input, is given the output",
     )
     # The output of a leaky ReLU of negative slope has one sign.
-    if name in SLOPES and _level(spec.from_input(p[y])) and not _level(spec.from_input(p[z])):
+    level = _level(spec.from_input(p[y])) and not _level(spec.from_input(p[z]))
+    if name in ("leaky_relu", "prelu") and level:
         label, mistake = (
             "wrong_mask",
-            "the mask of {site} asks its output, of which all entries are on one side",
+            "the mask of {site} asks its output, whose sign never changes",
         )
     alternatives = [Alternative(label, mistake, lambda zz, yy: spec.from_input(yy))]
-    if name == "abs":  # of an output that is never negative it is 1: then it is left out
+    # Where it is the same for each output, as of abs, it is rather left out.
+    if name == "abs" or (name in SLOPES and level and "leaky" not in name and name != "prelu"):
         alternatives = []
     if spec.from_output:
         alternatives += [
