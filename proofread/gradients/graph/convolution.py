@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -72,32 +73,36 @@ class _Convolution:
 
     def signal_overwritten(self, g: Tensor, w: Tensor) -> Tensor:
         """The windows of a loop, each written over the earlier ones."""
-        if self.groups > 1:
-            raise ValueError("written for one group")
-        padded = g.new_zeros(
-            *self.x_shape[:2],
-            *[n + 2 * p for n, p in zip(self.x_shape[2:], self.padding, strict=True)],
+        return self._written(
+            g,
+            (
+                (window, torch.tensordot(g[(slice(None), slice(None), *position)], w, 1))
+                for position, window in self.windows()
+            ),
         )
-        for position, window in self.windows():
-            at = g[(slice(None), slice(None), *position)]
-            padded[(slice(None), slice(None), *window)] = torch.tensordot(at, w, 1)
-        inner = [slice(p, p + n) for n, p in zip(self.x_shape[2:], self.padding, strict=True)]
-        return padded[(slice(None), slice(None), *inner)]
 
     def offsets_overwritten(self, g: Tensor, w: Tensor) -> Tensor:
         """A loop over the places of the kernel, each written over the earlier ones."""
-        if self.groups > 1:
-            raise ValueError("written for one group")
-        padded = g.new_zeros(
-            *self.x_shape[:2],
-            *[n + 2 * p for n, p in zip(self.x_shape[2:], self.padding, strict=True)],
-        )
+        return self._written(g, self._by_place(g, w))
+
+    def _by_place(self, g: Tensor, w: Tensor) -> Iterator[tuple[list[slice], Tensor]]:
         for place in itertools.product(*map(range, self.w_shape[2:])):
             window = [
                 slice(k * d, k * d + s * (n - 1) + 1, s)
                 for k, d, s, n in zip(place, self.dilation, self.stride, g.shape[2:], strict=True)
             ]
-            part = torch.einsum("nm...,mc->nc...", g, w[(slice(None), slice(None), *place)])
+            kernel = w[(slice(None), slice(None), *place)]
+            yield window, torch.einsum("nm...,mc->nc...", g, kernel)
+
+    def _written(self, g: Tensor, parts: Iterable[tuple[list[slice], Tensor]]) -> Tensor:
+        """Write parts of the padded signal one over the other, and take the padding off."""
+        if self.groups > 1:
+            raise ValueError("written for one group")
+        padded = g.new_zeros(
+            *self.x_shape[:2],
+            *[n + 2 * p for n, p in zip(self.x_shape[2:], self.padding, strict=True)],
+        )
+        for window, part in parts:
             padded[(slice(None), slice(None), *window)] = part
         inner = [slice(p, p + n) for n, p in zip(self.x_shape[2:], self.padding, strict=True)]
         return padded[(slice(None), slice(None), *inner)]

@@ -36,7 +36,7 @@ class _Recorder(TorchDispatchMode):
         self.program, self.functional, self.once = program, functional, once
         self.repeats = False
         self.known: dict[int, Ref] = {}
-        self.written: dict[tuple | None, Any] = {}
+        self.written: dict[tuple, Any] = {}
         self.alive: list[Any] = []
 
     @classmethod
@@ -63,9 +63,10 @@ class _Recorder(TorchDispatchMode):
             return self._in_place(func, name, args, kwargs)
         lowered = self.refer(args), {k: self.refer(v) for k, v in kwargs.items()}
         result = func(*args, **kwargs)
-        written = (func, repr(lowered)) if _repeats(func) else None
-        self.repeats |= written in self.written
-        if written is None or not (self.once and written in self.written):
+        written = (func, repr(lowered))
+        again = _repeats(func) and written in self.written
+        self.repeats |= again
+        if not (again and self.once):
             self.written[written] = self._lower(func, name, *lowered, result)
         self._store(result, self.written[written])
         return result

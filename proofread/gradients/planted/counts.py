@@ -89,12 +89,8 @@ def _all_entries(e: Enumeration, step: Step) -> set[int]:
     """Return how many entries the values have that a loss is computed from: all, not the rows."""
     if e.p[e.p.output].dim():
         return set()
-    before = e.p.steps[: step.about + 1] if step.about >= 0 else []
-    return {
-        e.p.values[i].numel()
-        for i, _ in enumerate(before)
-        if e.active >> i & 1 and e.p.is_float(Ref(i))
-    } - {1}
+    before = (Ref(i) for i in range(step.about + 1) if e.active >> i & 1)
+    return {e.p[ref].numel() for ref in before if e.p.is_float(ref)} - {1}
 
 
 def _root(count: float) -> int:

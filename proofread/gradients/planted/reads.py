@@ -155,7 +155,9 @@ def _saved_read(e: Enumeration, i, step, position, argument) -> Iterator[Candida
         )
 
 
-def _of_transposed(e: Enumeration, i: int, position: int, argument: Ref, made: Step):
+def _of_transposed(
+    e: Enumeration, i: int, position: int, argument: Ref, made: Step
+) -> Iterator[Candidate]:
     """A product that the backward computes anew, with one of its factors transposed."""
     for k, factor in enumerate(made.arguments):
         if e.p.shape(factor)[-1] != e.p.shape(factor)[-2]:
